@@ -110,7 +110,7 @@ def _to_int(_: object, tokens: Sequence[Token]) -> int:
     try:
         return int(tokens[0].value)
     except ValueError:
-        raise ValueError("it is not a whole number.") from None
+        raise ValueError("must be a whole number.") from None
 
 
 def _check_hours(_: object, hours: float) -> None:

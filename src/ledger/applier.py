@@ -2,7 +2,7 @@
 
 Ordering rules:
 - The messages of one shard are applied in stream order.
-- Nothing is shown, published or reported as reached before the transaction that contains it has been committed.
+- Nothing is shown, published or reported as applied before the transaction that contains it has been committed.
 - A shard is current once its tail is current and everything that the tail has yielded is committed.
 """
 
@@ -82,7 +82,7 @@ class Applier:
     ) -> None:
         """`on_commit` is called after each transaction, with the newest update of each symbol that changed.
 
-        Without `gaps`, the applier assumes that the log itself skips a skipped number.
+        Without `gaps`, a message that skips a number is quarantined without a look at the log.
         """
         self.books = Books()
         self.spans: dict[str, tracing.AnySpan] = {}
@@ -114,12 +114,12 @@ class Applier:
         for piece in _pieces(shard, messages, current):
             await self._queue.put(piece)
 
-    async def reached(self, shard: int, sequence: int) -> None:
+    async def wait_until_applied(self, shard: int, sequence: int) -> None:
         """Wait until a shard is applied up to and including a stream sequence."""
         while self.books.applied.get(shard, 0) < sequence:
             await self._progress.wait()
 
-    async def caught_up(self) -> None:
+    async def wait_until_caught_up(self) -> None:
         """Wait until every shard is applied to its end, as far as this ledger knows."""
         await self._caught_up.wait()
 

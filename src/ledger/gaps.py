@@ -131,5 +131,6 @@ class StuckPositions:
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{symbol} does not move: its fills are quarantined ({why})" for symbol, why in sorted(self.reasons.items())
+            f"the position of {symbol} is stuck: its fills are quarantined ({why})"
+            for symbol, why in sorted(self.reasons.items())
         )

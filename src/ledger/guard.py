@@ -85,11 +85,11 @@ class Guard:
     async def _judge_changes(self) -> None:
         while True:
             await self._woken.wait()
-            await self._applier.caught_up()
+            await self._applier.wait_until_caught_up()
             self._woken.clear()
             terms = self._listings.definitions.terms
             self._losses.max_total_loss = terms.max_loss if terms is not None else None
-            if not self._losses.are_limited or not self._listings.current or not self._log.current:
+            if not self._losses.has_limits or not self._listings.current or not self._log.current:
                 continue
             for pause in self._losses.judge(self._applier.books.accounts, self._log.latches, self._clock()):
                 await self._pause(pause)

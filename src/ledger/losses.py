@@ -44,7 +44,7 @@ class Losses:
         self._recheck: set[str] = set()
 
     @property
-    def are_limited(self) -> bool:
+    def has_limits(self) -> bool:
         """True if any loss limit is set."""
         return self.max_total_loss is not None or bool(self._limited)
 

@@ -140,7 +140,7 @@ class Recorder:
         while True:
             last, quote, fills_sequence = await self._read_head(shard, symbol)
             head = last.seq if last else 0
-            await self._applier.reached(shard, fills_sequence)
+            await self._applier.wait_until_applied(shard, fills_sequence)
             account = self._applier.books.accounts.get(symbol, Account(symbol))
             if max(account.sequence, fills_sequence, quote.seq if quote else 0) > head:
                 continue
@@ -195,7 +195,7 @@ class Recorder:
         )
         if not isinstance(outcome, Appended):
             return False
-        await self._applier.reached(shard, outcome.sequence)
+        await self._applier.wait_until_applied(shard, outcome.sequence)
         if not await self._is_recorded(reported):
             raise Refused(
                 Refusal.FILL_CONTRADICTS, f"{fill.fill_id} was appended, but quarantined: see the ledger's log"

@@ -97,7 +97,7 @@ def _remaining_after(fill: Fill, market: SymbolMarket) -> tuple[int, int]:
     if not isinstance(quote, QuoteActivated):
         raise _contradicts(fill, "is withdrawn")
     if not quote.activated_at <= fill.created_at < quote.expires_at:
-        raise _contradicts(fill, f"was active from {quote.activated_at} until before {quote.expires_at}")
+        raise _contradicts(fill, f"was active from {quote.activated_at} until {quote.expires_at}, exclusive")
     buys = fill.side == "buy"
     price = quote.ask_price if buys else quote.bid_price
     left = market.remaining_ask if buys else market.remaining_bid

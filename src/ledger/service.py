@@ -128,7 +128,7 @@ class Ledger:
             shard: barrier_of(
                 connection,
                 subjects.market_stream(shard),
-                partial(self._applier.reached, shard),
+                partial(self._applier.wait_until_applied, shard),
                 subjects.fills(shard, "*"),
             )
             for shard in range(self._market.shards)

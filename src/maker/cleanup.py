@@ -66,7 +66,7 @@ class Cleanup:
         try:
             quote = await self._rpc.call(Rpc.WITHDRAW_QUOTE, request, Quote)
         except Refused as refused:
-            log.info("not withdrawn", symbol=self._symbol, quote_id=quote_id, reason=refused.refusal.slug)
+            log.info("quote not withdrawn", symbol=self._symbol, quote_id=quote_id, reason=refused.refusal.slug)
             return refused
         log.info(
             "quote withdrawn",

@@ -11,7 +11,7 @@ made.
 | an older of either, or none     | attempt 1 replaces it             | attempt 1                   |
 | a newer of either               | wait for the position or revision | wait likewise               |
 
-Quotes that are active although nothing may be quoted are withdrawn by their id, however often that must be tried:
+While nothing may be quoted, active quotes are withdrawn by their ids, and this is retried until it is confirmed:
 - The kill switch is on: once for each pause, the live quote, whoever made it; and at any time the makers' quotes.
 - This process stops: its own quotes.
 - The newest position has no price: a quote that was made from an older one, or by a maker.

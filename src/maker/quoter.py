@@ -62,18 +62,18 @@ class Quoter:
         connection: Connection,
         clock: Clock,
         window: Window,
-        ended: Callable[[], None],
+        on_decision: Callable[[], None],
         *,
         rpc_timeout: float,
     ) -> None:
-        """`window` limits concurrent attempts. `ended` is called after each decision: `has_withdrawn_all` or
+        """`window` limits concurrent attempts. `on_decision` is called after each decision: `has_withdrawn_all` or
         `has_stopped` may have become true."""
         self.symbol = symbol = view.market.symbol
         self.view = view
         self.listing = listing
         self._clock = clock
         self._window = window
-        self._ended = ended
+        self._on_decision = on_decision
         self._standby = timedelta(0)
         self._memory = Memory()
         self._step: Step = Wait("waiting_for_feeds")
@@ -206,7 +206,7 @@ class Quoter:
                 if not self._price_checked:
                     self._check_price()
                 self._step = plan.decide(self.view, self._memory, self._clock(), self._standby)
-                self._ended()
+                self._on_decision()
                 match self._step:
                     case Propose() as step:
                         await self._propose(step)
@@ -330,7 +330,7 @@ class Quoter:
         if granted is None:
             # The attempt was made before, by an earlier run of this maker or by another maker.
             self._memory.abandoned(step.version)
-            logger.info("reservation used up", state=answer.reservation.state, trigger=step.trigger)
+            logger.info("reservation has ended already", state=answer.reservation.state, trigger=step.trigger)
             return None
         logger.info(
             f"reservation {answer.outcome}",

@@ -38,7 +38,7 @@ DAMAGED = "nobody: the store of the switch is damaged, and its last change may h
 """Shown as who has paused if the last change is lost."""
 
 RETRY_DELAY = 0.2
-"""Seconds before a request that the broker did not answer is repeated."""
+"""Seconds before a request that the broker refused or did not answer is repeated."""
 
 log = structlog.get_logger()
 

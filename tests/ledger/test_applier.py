@@ -69,7 +69,7 @@ async def test_queued_messages_are_committed_in_one_transaction(applying: Applyi
     await applying.applier.feed(SHARD, messages(1, 3), False)
     await applying.applier.feed(SHARD, messages(4, 5), True)
     task = asyncio.create_task(applying.applier.run())
-    await applying.applier.reached(SHARD, 5)
+    await applying.applier.wait_until_applied(SHARD, 5)
     task.cancel()
     assert [[update.position_version for update in updates] for updates in applying.updates] == [[5]]
 
@@ -78,7 +78,7 @@ async def test_a_long_backlog_is_cut_into_transactions(running: Applying, monkey
     monkeypatch.setattr(module, "PIECE_BYTES", 2_000)
     monkeypatch.setattr(module, "TRANSACTION_BYTES", 10_000)
     await running.applier.feed(SHARD, messages(1, 1000), True)
-    await running.applier.reached(SHARD, 1000)
+    await running.applier.wait_until_applied(SHARD, 1000)
     assert running.applier.books.accounts["AAA"].version == 1000
     assert len(running.updates) > 10
     assert "fills" in {part.name for part in running.health.report().waiting_for}, "the other shard is not current"
@@ -99,14 +99,14 @@ async def test_a_position_is_shown_only_after_the_commit(running: Applying, monk
     await reached_commit.wait()
     assert (running.updates, running.applier.books.accounts) == ([], {})
     released.set()
-    await running.applier.reached(SHARD, 1)
+    await running.applier.wait_until_applied(SHARD, 1)
     assert await running.versions_in_store() == 1
 
 
 async def test_the_applier_is_caught_up_once_all_shards_are_current_and_committed(running: Applying) -> None:
     await running.applier.feed(1 - SHARD, [], True)
     await running.applier.feed(SHARD, messages(1, 2), False)
-    await running.applier.reached(SHARD, 2)
+    await running.applier.wait_until_applied(SHARD, 2)
     await eventually(lambda: running.health.report().waiting_for[0].reason == f"catching up with MARKET-{SHARD}")
     await running.applier.feed(SHARD, messages(3, 3), True)
     await eventually(lambda: running.health.ready)
@@ -117,7 +117,7 @@ async def test_the_applier_is_caught_up_once_all_shards_are_current_and_committe
 
 async def test_an_applier_starts_with_the_books_in_the_store(running: Applying, clock: ManualClock) -> None:
     await running.applier.feed(SHARD, messages(1, 2), True)
-    await running.applier.reached(SHARD, 2)
+    await running.applier.wait_until_applied(SHARD, 2)
     another = Applier(running.store, 2, running.health, clock, lambda _: None)
     await another.load()
     assert another.books == running.applier.books
@@ -132,10 +132,10 @@ def message(sequence: int, **changes: object) -> Message:
 async def test_a_duplicate_is_distinguished_from_a_contradiction(running: Applying) -> None:
     """The account alone does not show it, because its last fill is a later one."""
     await running.applier.feed(SHARD, messages(1, 3), True)
-    await running.applier.reached(SHARD, 3)
+    await running.applier.wait_until_applied(SHARD, 3)
     same, other = message(4, number=1), message(5, number=2, quantity=9)
     await running.applier.feed(SHARD, [same, other, message(6, number=4)], True)
-    await running.applier.reached(SHARD, 6)
+    await running.applier.wait_until_applied(SHARD, 6)
     assert await running.versions_in_store() == 4
     assert await running.quarantined() == [(5, "contradicts")]
 
@@ -143,10 +143,10 @@ async def test_a_duplicate_is_distinguished_from_a_contradiction(running: Applyi
 async def test_an_id_that_is_repeated_under_the_next_number_is_quarantined(running: Applying) -> None:
     """Its number is the next one, but its id belongs to another number."""
     await running.applier.feed(SHARD, messages(1, 3), True)
-    await running.applier.reached(SHARD, 3)
+    await running.applier.wait_until_applied(SHARD, 3)
     again = recorded_fill(number=2)
     await running.applier.feed(SHARD, [message(4, number=4, fill_id=again.fill_id)], True)
     await running.applier.feed(SHARD, [message(5, number=4)], True)
-    await running.applier.reached(SHARD, 5)
+    await running.applier.wait_until_applied(SHARD, 5)
     assert await running.versions_in_store() == 4
     assert await running.quarantined() == [(4, "contradicts")]

@@ -66,7 +66,7 @@ async def test_a_stuck_position_makes_the_ledger_not_ready_and_is_named_by_healt
     await reaches(lambda: running.version("BBB"), 1)
     await market_log.fills(recorded_fill(number=2, order_id="again"))
     await eventually(lambda: not running.health.ready)
-    assert "AAA does not move" in running.health.report().waiting_for[0].reason
+    assert "the position of AAA is stuck" in running.health.report().waiting_for[0].reason
     await running.stop()
     started = await start(ready=False)
     await eventually(lambda: [each.name for each in started.health.report().waiting_for] == ["positions"])

@@ -108,12 +108,12 @@ def test_the_total_loss_is_the_sum_over_all_symbols_in_any_state() -> None:
 
 def test_without_a_limit_nothing_is_paused() -> None:
     found = losses(AAA=listing())
-    assert not found.are_limited
+    assert not found.has_limits
     assert not judged(found, None, account(price=Decimal(1_000_000)))
     found.relist({"AAA": listing(max_loss=Decimal(1))})
-    assert found.are_limited
+    assert found.has_limits
     found.relist({"AAA": listing()})
-    assert not found.are_limited
+    assert not found.has_limits
 
 
 def test_a_resumed_symbol_is_judged_again() -> None:
