@@ -1,12 +1,13 @@
-"""Breaking a whole Quotestream on purpose, and proving afterwards that nothing was lost, doubled or over the limit.
+"""Breaks a whole Quotestream on purpose, and proves afterwards that nothing was lost, doubled or over the limit.
 
-In:  options, and a seed that gives the same faults again.
-Out: a stack of its own on free ports, orders over HTTP, a history of them, faults, and a report; exit code 0 if clean.
+In:  options, and a seed; the same seed gives the same faults.
+Out: a separate stack on free ports, orders over HTTP and their history, faults, and a report; exit code 0 if clean.
 
-A run's way: `schedule` draws what goes wrong, `system` is the stack, `faults` does it to the stack, with `disk` and, of
-several NATS servers, `cluster` and `network`; `load` sends orders meanwhile, `sampling` looks at the limit,
-`health_watch` asks the processes how they are, and `recovery` measures how long it takes to come back; then
-`verification` has `logs` read what the broker holds, `clients` what was answered, and `checker` compare all of it, and
-has it audited; `report` sums up. `schedule`, `recovery` and `checker` are pure. `run` is all of it, and `demo` a short
-run to be watched.
+`run` carries out a run: `schedule` draws the faults, `system` is the stack, and `faults` injects the faults, with the
+help of `disk`, `store_damage`, `service_proxies` and `clocks`, and for several NATS servers `cluster` and `network`.
+Meanwhile `load` sends orders, `sampling` checks the limit, `definer` changes instruments, `attacker` misuses readers'
+keys, `health_watch` polls the processes' health, and `recovery` measures how long they take to recover. Afterwards
+`verification` reads the market log (`logs`) and the clients' answers (`clients`), compares them (`checker`), and has
+everything audited; `report` sums up. `schedule`, `attacks`, `recovery` and `checker` are pure. `demo` is a short run to
+watch.
 """

@@ -1,4 +1,4 @@
-"""The command line: one run."""
+"""The command line of a run."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from cyclopts.validators import Number
 from chaos import demo, report
 from chaos.health_watch import HEALED_WITHIN
 from chaos.run import Options, PrintProgress, Run
-from chaos.schedule import KINDS, UNASKED, Kind
+from chaos.schedule import DEFAULT_KINDS, KINDS, Kind
 from chaos.system import NotStarted
 from process import logs
 from process.installation import COMMAND
@@ -52,12 +52,12 @@ folder is kept; 2 if it could not run.
 """
 
 
-class Interrupted(Exception):  # noqa: N818 # says what is so
-    """The run was cut short by a signal, which the message names."""
+class Interrupted(Exception):  # noqa: N818 # names what happened
+    """A signal, which the message names, ended the run early."""
 
 
 def command_line() -> App:
-    """The command."""
+    """Build the command."""
     app = App(name=f"{COMMAND} chaos", help=HELP, version_flags=[], result_action="return_value")
 
     @app.default
@@ -83,10 +83,11 @@ def command_line() -> App:
         only: Annotated[
             str,
             Parameter(
-                help=f"Only these kinds ({', '.join(KINDS)}) and processes, with commas; empty for all but clock."
+                help=f"Only these kinds of faults ({', '.join(KINDS)}) and processes, separated by commas; empty for "
+                "all kinds but clock."
             ),
         ] = "",
-        keep: Annotated[bool, Parameter(help="Keep the folder even of a clean run.", negative="")] = False,
+        keep: Annotated[bool, Parameter(help="Keep the folder even if the run is clean.", negative="")] = False,
     ) -> int:
         counts = {"exchanges": exchanges, "exposures": exposures, "makers": makers, "ledgers": ledgers}
         counts |= {"nats_servers": 3} if cluster else {}
@@ -110,13 +111,15 @@ def command_line() -> App:
     def show(
         *,
         seconds: Annotated[
-            float, Parameter(help="How long orders flow, and services are killed.", validator=Number(gte=3, lte=600))
+            float,
+            Parameter(help="Seconds for which orders flow and services are killed.", validator=Number(gte=3, lte=600)),
         ] = 18.0,
         seed: Annotated[int, Parameter(help="The seed of the orders.")] = 1,
         page: Annotated[
             bool,
             Parameter(
-                help="Open the page, where faults and the verdict appear, and leave it there until Ctrl-C.", negative=""
+                help="Open the page, which shows the faults and the verdict, and keep it running until Ctrl-C.",
+                negative="",
             ),
         ] = False,
     ) -> int:
@@ -136,13 +139,14 @@ def _in_a_folder(
     json: Path | None = None,
     stay: bool = False,
 ) -> int:
-    """Make a run in a folder of its own, which is kept if it was not clean, or is to be kept.
+    """Carry out a run in a new folder, and return the exit code. The folder is kept if the run was not clean, or with
+    `keep`.
 
-    With `stay`, the stack goes on after the report until a signal.
+    With `stay`, the stack keeps running after the report until a signal.
     """
 
     async def staying(done: report.Report) -> None:
-        print(f"\n{text(done)}\n\nThe page stays as it is until Ctrl-C.", flush=True)
+        print(f"\n{text(done)}\n\nThe page keeps running until Ctrl-C.", flush=True)
         await asyncio.get_running_loop().create_future()
 
     folder = Path(tempfile.mkdtemp(prefix="quotestream-chaos-"))
@@ -164,17 +168,17 @@ def _in_a_folder(
 
 
 def _chosen(only: str, processes: Sequence[str]) -> tuple[tuple[Kind, ...], tuple[str, ...]]:
-    words = [word.strip() for word in only.split(",") if word.strip()]
-    if unknown := [word for word in words if word not in (*KINDS, *processes)]:
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in (*KINDS, *processes)]:
         known = ", ".join((*KINDS, *processes))
         raise SettingsError(f"--only: no such kind or process: {', '.join(unknown)}; there are {known}")
-    kinds = tuple(kind for kind in KINDS if kind in words)
-    targets = tuple(word for word in words if word not in KINDS)
-    return kinds or UNASKED, targets
+    kinds = tuple(kind for kind in KINDS if kind in names)
+    targets = tuple(name for name in names if name not in KINDS)
+    return kinds or DEFAULT_KINDS, targets
 
 
 def _processes(counts: Mapping[str, int]) -> list[str]:
-    """What may be broken: one of each service is named after it, more have numbers."""
+    """Return the processes that faults may be injected into: the first of a service has its name, others a number."""
     names = [f"nats-{number}" for number in range(1, counts.get("nats_servers", 0) + 1)] or ["nats"]
     for service in ("exposure", "ledger", "exchange", "maker"):
         names += [service, *(f"{service}-{number}" for number in range(2, counts[f"{service}s"] + 1))]
@@ -182,16 +186,16 @@ def _processes(counts: Mapping[str, int]) -> list[str]:
 
 
 def _command(minutes: float, seed: int, rate: float, only: str, counts: Mapping[str, int], healed_within: float) -> str:
-    words = [f"{COMMAND} chaos --minutes {minutes:g} --seed {seed} --rate {rate:g}"]
-    words += [f"--only {only}"] if only else []
-    words += [f"--{name} {count}" for name, count in counts.items() if count > 1 and name != "nats_servers"]
-    words += ["--cluster"] if "nats_servers" in counts else []
-    words += [f"--healed-within {healed_within:g}"] if healed_within != HEALED_WITHIN else []
-    return " ".join(words)
+    parts = [f"{COMMAND} chaos --minutes {minutes:g} --seed {seed} --rate {rate:g}"]
+    parts += [f"--only {only}"] if only else []
+    parts += [f"--{name} {count}" for name, count in counts.items() if count > 1 and name != "nats_servers"]
+    parts += ["--cluster"] if "nats_servers" in counts else []
+    parts += [f"--healed-within {healed_within:g}"] if healed_within != HEALED_WITHIN else []
+    return " ".join(parts)
 
 
 def _run(run: Run, options: Options, folder: Path) -> report.Report | None:
-    """Make a run. None if it could not be made, which is told."""
+    """Carry out a run and return its report. If the stack cannot start, print why, and return None."""
     print(f"{options.command}\nin {folder}", flush=True)
     try:
         return asyncio.run(_until_done_or_stopped(run))
@@ -201,10 +205,10 @@ def _run(run: Run, options: Options, folder: Path) -> report.Report | None:
 
 
 async def _until_done_or_stopped(run: Run) -> report.Report:
-    """The run; a signal cancels it, so that it cleans up after itself.
+    """Carry out a run. A signal cancels it, so that it cleans up after itself.
 
     Raises:
-        Interrupted: it was.
+        Interrupted: a signal came.
     """
     task = asyncio.create_task(run.run())
     received: list[signal.Signals] = []
@@ -228,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure("chaos", "error")
     try:
         return int(command_line()(arguments, exit_on_error=False) or 0)
-    except CycloptsError:  # it has told why
+    except CycloptsError:  # it has printed why
         return COULD_NOT_RUN
     except SettingsError as error:
         print(error, file=sys.stderr)

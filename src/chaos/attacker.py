@@ -1,10 +1,10 @@
-"""A reader's key in the wrong hands: every attack of `chaos.attacks`, again and again, for the whole of a run.
+"""An attacker with stolen readers' keys: it repeats every attack of `chaos.attacks` for the whole of a run.
 
-It has the keys of `observer` and `ui`, connects as they do, learns what they may learn, and sends as much as `RATE`
-lets it: unbounded, it would compete with the system for the processors, and show nothing else.
+It has the keys of `observer` and `ui`, connects as they do, and learns what they may read. `RATE` limits what it sends:
+without a limit, it would only compete with the system for the processors.
 
-What must not be is looked for from outside of it: an answer to what the broker must refuse, a message in a stream that
-none of ours has written, and a consumer or stream of its own.
+A run fails if the broker replies to a request that it must refuse, if a stream holds a message that no service has
+written, or if the attacker leaves behind a consumer or stream.
 """
 
 import asyncio
@@ -28,24 +28,31 @@ from wire import subjects
 READERS = ("observer", "ui")
 
 RATE = 120.0
-"""Attacks a second of each key, on average; they come in bursts."""
+"""Attacks per second with each key, on average; they come in bursts."""
 
 LEARN_EVERY = 2.0
+"""Seconds between two lookups of consumers' names."""
+
 CROWD_EVERY = 10.0
-"""Seconds between two crowds of connections and subscriptions."""
+"""Seconds between two crowds of connections."""
 
 CONNECTIONS = 8
+"""Connections of a crowd, with each key."""
+
 SUBSCRIPTIONS = 600
-"""Of each connection of a crowd: more than a reader may have."""
+"""Subscriptions of each connection of a crowd: more than a reader may have."""
 
 LISTENS = 0.2
-"""Seconds to listen where nothing may be heard."""
+"""Seconds for which a forbidden subscription is kept."""
 
 PATIENCE = 2.0
+"""Seconds within which the broker must reply."""
+
 AGAIN = 0.5
+"""Seconds before a retry, while the broker is away."""
 
 _SHOWN = 50
-"""Findings that are kept."""
+"""The most findings that are kept."""
 
 _MARKS = ("Nats-Marker-Reason", "KV-Operation")
 
@@ -56,13 +63,13 @@ class _Names(msgspec.Struct):
 
 
 class _Links:
-    """Opens links, and hears what the broker refuses on them."""
+    """Opens links, and counts what the broker refuses on them."""
 
     def __init__(self) -> None:
         self.refused = 0
 
     async def open_link(self, server: str, inboxes: str, options: link.Options) -> link.Link:
-        """As `jet.link` does."""
+        """Open a link as `jet.link` does."""
         return await link.open_link(server, inboxes, replace(options, on_error=self._on_error))
 
     async def _on_error(self, error: Exception) -> None:
@@ -70,7 +77,7 @@ class _Links:
 
 
 def is_ours(headers: Mapping[str, str]) -> bool:
-    """Whether a stored message was written by a service, or is a marker that the broker itself has left."""
+    """True if a stored message was written by a service, or is a marker that the broker itself has stored."""
     return journal.is_written(headers) or ("Nats-Marker-Reason" in headers and not journal.is_copy(headers))
 
 
@@ -78,12 +85,12 @@ class Attacker:
     """Attacks one stack, until cancelled.
 
     Attributes:
-        sent: attacks that were sent, by kind; and `subscriptions`, of its crowds.
-        findings: what was accepted, and must not have been.
+        sent: how many attacks were sent, by kind; `subscriptions` are those of its crowds.
+        findings: what the broker should have refused, but did not.
     """
 
     def __init__(self, url: str, seeds: Mapping[str, Path | None], symbols: Sequence[str], shards: int, seed: int):
-        """`seeds` are the files with the keys of the readers, and of the auditor, by user."""
+        """`seeds` are the files with the keys of the readers and of the auditor, by user."""
         self._url = url
         self._seeds = seeds
         self._symbols = symbols
@@ -98,28 +105,28 @@ class Attacker:
 
     @property
     def refused(self) -> int:
-        """How often the broker said that it refused something."""
+        """How often the broker reported a refusal."""
         return self._links.refused
 
     async def run(self) -> None:
-        """Do it all, whatever becomes of the broker."""
+        """Attack without end, whether the broker runs or not."""
         async with asyncio.TaskGroup() as group:
             for user in READERS:
-                group.create_task(self._attacks(user))
-                group.create_task(self._crowds(user))
-            group.create_task(self._learns())
+                group.create_task(self._attack(user))
+                group.create_task(self._open_crowds(user))
+            group.create_task(self._learn())
             for stream in self._streams:
-                group.create_task(self._witnesses(stream))
+                group.create_task(self._check_stream(stream))
 
-    async def leftovers(self) -> None:
-        """Look for a consumer or a stream of its own, once the system is whole again."""
+    async def find_leftovers(self) -> None:
+        """Look for consumers and streams that the attacks left behind, once the system has recovered."""
         try:
             async with asyncio.timeout(4 * PATIENCE):
-                await self._look_for_leftovers()
+                await self._find_leftovers()
         except api.NO_REPLY as error:
-            self._found(f"what it has left could not be looked for: {error!r}")
+            self._found(f"could not look for leftovers: {error!r}")
 
-    async def _look_for_leftovers(self) -> None:
+    async def _find_leftovers(self) -> None:
         async with self._connection("observer") as observer:
             for stream in self._streams:
                 names = (await api.request(observer, f"CONSUMER.NAMES.{stream}", None, _Names)).consumers or []
@@ -131,13 +138,13 @@ class Attacker:
                     self._found(f"the stream {name} is there")
 
     def must_refuse(self, user: str, attack: Attack) -> bool:
-        """Whether the broker must refuse an attack with this user's key, rather than have its answer go astray."""
+        """True if a user may not send to the attack's subject, so that the broker must refuse it."""
         return not any(takes(granted, attack.subject) for granted in self._granted[user])
 
     def _connection(self, user: str) -> Connection:
         return Connection(self._url, user, Health(NAME), self._seeds[user], client=self._links)
 
-    async def _attacks(self, user: str) -> None:
+    async def _attack(self, user: str) -> None:
         loop = asyncio.get_running_loop()
         refused_to = f"{inbox(user)}.refused"
         attacks = Attacks(f"{self._seed}-{user}", self._symbols, self._shards, self._known)
@@ -163,14 +170,14 @@ class Attacker:
         self.sent[attack.kind] += 1
 
     async def _listen(self, connection: Connection, user: str, subject: str) -> None:
-        heard = await connection.subscribe(
-            subject, lambda message: self._found(f"{user} heard {message.subject} on {subject}")
+        subscription = await connection.subscribe(
+            subject, lambda message: self._found(f"{user} received {message.subject} on {subject}")
         )
         await asyncio.sleep(LISTENS)
-        await heard.unsubscribe()
+        await subscription.unsubscribe()
 
-    async def _crowds(self, user: str) -> None:
-        """Many connections with more subscriptions than there may be, all at once, and again."""
+    async def _open_crowds(self, user: str) -> None:
+        """Open many connections with more subscriptions than are allowed, again and again."""
         while True:
             async with AsyncExitStack() as crowd:
                 try:
@@ -184,13 +191,13 @@ class Attacker:
                     pass
             await asyncio.sleep(CROWD_EVERY)
 
-    async def _learns(self) -> None:
-        """Find out what the observer may: names of consumers, and which reservations come and go."""
+    async def _learn(self) -> None:
+        """Learn what an observer may read: names of consumers, and which reservations begin and end."""
         reservations = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "*")
         async with self._connection("observer") as observer:
             await observer.subscribe(
                 reservations,
-                lambda passing: self._known.passed(
+                lambda passing: self._known.observed(
                     passing.subject, any(mark in (passing.headers or {}) for mark in _MARKS)
                 ),
             )
@@ -203,8 +210,8 @@ class Attacker:
                         await asyncio.sleep(AGAIN)
                 await asyncio.sleep(LEARN_EVERY)
 
-    async def _witnesses(self, stream: str) -> None:
-        """Look at every message of a stream as it is stored."""
+    async def _check_stream(self, stream: str) -> None:
+        """Check every message of a stream as it is stored."""
         async with self._connection("auditor") as auditor:
             while True:
                 try:
@@ -214,12 +221,12 @@ class Attacker:
                     async for batch in tail.batches():
                         for message in batch:
                             if not is_ours(message.headers or {}):
-                                self._found(f"{message.sequence} of {stream}, {message.subject}, is of no service")
-                except (*api.NO_REPLY, TailBroken):  # away; or made anew, as published positions are by a repair
+                                self._found(f"{stream} #{message.sequence}, {message.subject}, is from no service")
+                except (*api.NO_REPLY, TailBroken):  # away; or recreated, as a repair does with published positions
                     await asyncio.sleep(AGAIN)
 
     def _answered(self, user: str, place: str) -> None:
-        self._found(f"{subjects.last_token(place)}: {user} was answered what must be refused")
+        self._found(f"{subjects.last_token(place)}: {user} got a reply to a request that must be refused")
 
     def _found(self, what: str) -> None:
         if what not in self.findings and len(self.findings) < _SHOWN:

@@ -1,8 +1,8 @@
-"""What whoever holds a key could try on the broker, as data. Pure.
+"""What an attacker with a key could try on the broker, as data. Pure.
 
-Each attack is a message: a subject, a payload, and where the answer is to go. Most are questions of the JetStream API
-whose answer is to be stored where it does harm, or where another answer is awaited. `chaos.attacker` sends them for the
-whole of a run, and `tests/hostile/test_keys.py` sends them once with each key.
+Each attack is a message: a subject, a payload, and a reply subject. Most are requests of the JetStream API whose reply
+would do harm where it is stored, or reach an inbox in which another reply is awaited. `chaos.attacker` sends them for
+the whole of a run, and `tests/hostile/test_keys.py` sends them once with each key.
 """
 
 import json
@@ -15,24 +15,26 @@ from typing import Any, Literal, get_args
 from wire import subjects
 
 Kind = Literal["answers", "markers", "inboxes", "consumers", "streams", "services", "usage", "writes", "listening"]
-"""answers: a question whose answer is to go to a subject of a stream. markers: the end of an old reservation is to be
-stored as that of a live one. inboxes: answers, and messages, to where somebody else awaits an answer. consumers: of
-others and its own, made, changed, pulled from, paused and deleted. streams: made, changed, purged, deleted, fed from
-another one. services: floods of what is asked to find services. usage: floods of questions for what is in use. writes:
-to every subject that somebody listens to. listening: to what is not for it."""
+"""answers: requests whose reply subject is a subject of a stream. markers: requests that return the marker of an
+expired reservation, with the subject of a live one as reply subject. inboxes: replies and messages to the inboxes of
+others. consumers: consumers of others and its own are created, changed, pulled from, paused and deleted. streams:
+streams are created, changed, purged, deleted, and fed from other streams. services: floods of discovery requests.
+usage: floods of requests for the exposure in use. writes: messages to every subject that a service subscribes to.
+listening: subscriptions without permission."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 NAME = "attacker"
-"""What an attack's own consumers, streams and keys are called."""
+"""The prefix of the names of consumers, streams and keys that attacks create."""
 
 BURSTS: dict[Kind, int] = {"services": 60, "usage": 60, "consumers": 40, "listening": 2}
-"""How many attacks come at once, where it is not `BURST`."""
+"""The most attacks in a burst, for kinds where it is not `BURST`."""
 
 BURST = 15
+"""The most attacks in a burst, for all other kinds."""
 
 SERVICES = ("exchange", "exposure", "ledger", "maker", "operator", "auditor")
-"""Whose inboxes are swept."""
+"""The users whose inboxes are attacked."""
 
 _RESERVATIONS = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
 _ANSWERABLE = ("exchange", "exposure")
@@ -44,11 +46,11 @@ class Attack:
     """One message.
 
     Attributes:
-        kind: what it tries.
-        subject: where it is sent to; of `listening`, what is subscribed to.
-        payload: what is sent.
-        reply: where its answer is to go; empty for an inbox of the attacker's own.
-        headers: of the message.
+        kind: the kind of attack.
+        subject: the message's subject; for `listening`, the subject of the subscription.
+        payload: the message's payload.
+        reply: its reply subject; empty for an inbox of the attacker.
+        headers: its headers.
     """
 
     kind: Kind
@@ -60,7 +62,7 @@ class Attack:
 
 @dataclass(slots=True)
 class Known:
-    """What an attacker has found out.
+    """What an attacker has learned.
 
     Attributes:
         consumers: the names of others' consumers, by stream.
@@ -72,8 +74,8 @@ class Known:
     live: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT))
     gone: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
-    def passed(self, subject: str, ended: bool) -> None:
-        """A message of a reservation has passed; `ended`: it is a marker."""
+    def observed(self, subject: str, ended: bool) -> None:
+        """Note a message of a reservation. With `ended`, it is a marker."""
         key = subjects.last_token(subject)
         (self.gone if ended else self.live).append(key)
         if ended and key in self.live:
@@ -81,7 +83,7 @@ class Known:
 
 
 def targets(symbol: str, shards: int) -> list[str]:
-    """A subject of each stream."""
+    """Return a subject of each stream."""
     shard = subjects.shard_of(symbol, shards)
     return [
         subjects.quotes(shard, symbol),
@@ -96,8 +98,8 @@ def targets(symbol: str, shards: int) -> list[str]:
     ]
 
 
-def questions(symbol: str, shards: int) -> list[tuple[str, bytes]]:
-    """Whatever may have an answer: subject and payload."""
+def requests(symbol: str, shards: int) -> list[tuple[str, bytes]]:
+    """Return all kinds of requests that may get a reply, as subject and payload."""
     streams = subjects.streams(shards)
     some = targets(symbol, shards)[0]
     return [
@@ -110,20 +112,20 @@ def questions(symbol: str, shards: int) -> list[tuple[str, bytes]]:
         ("$JS.API.INFO", b""),
         ("$JS.API.STREAM.LIST", b""),
         ("$JS.API.STREAM.NAMES", b""),
-        *finding("exposure"),
+        *discovery_requests("exposure"),
         (subjects.Rpc.USAGE, b"{}"),
         (subjects.Rpc.RESERVE, b"{"),
         (subjects.Rpc.DEACTIVATE, b"{}"),
     ]
 
 
-def finding(service: str) -> list[tuple[str, bytes]]:
-    """What is asked to find services: all of them, and one."""
+def discovery_requests(service: str) -> list[tuple[str, bytes]]:
+    """Return requests that discover all services, or one."""
     return [("$SRV.PING", b""), *((f"$SRV.{verb}.{service}", b"") for verb in ("PING", "INFO", "STATS"))]
 
 
-def marker_questions(gone: str) -> list[tuple[str, bytes]]:
-    """What is answered with the marker that a reservation has left, headers and all."""
+def marker_requests(gone: str) -> list[tuple[str, bytes]]:
+    """Return requests whose reply is the marker of an expired reservation, with its headers."""
     key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, gone)
     last = json.dumps({"last_by_subj": key}).encode()
     return [
@@ -134,7 +136,7 @@ def marker_questions(gone: str) -> list[tuple[str, bytes]]:
 
 
 def consumer_requests(stream: str, name: str, symbol: str, shards: int) -> list[tuple[str, bytes]]:
-    """What may be asked of a consumer by its name: to be another one, to deliver, to pause, to be gone."""
+    """Return requests that change, pull from, pause or delete the consumer of a name."""
     *_, pushed_to = targets(symbol, shards)
     nothing = "nothing.is.here"
     config = {"name": name, "ack_policy": "none", "filter_subject": nothing, "deliver_subject": pushed_to}
@@ -152,7 +154,7 @@ def consumer_requests(stream: str, name: str, symbol: str, shards: int) -> list[
 
 
 def stream_requests(stream: str, symbol: str, shards: int) -> list[tuple[str, bytes]]:
-    """What changes a stream, or makes one that takes from another or feeds it."""
+    """Return requests that change a stream, or that create one which reads from another or feeds it."""
     some, *_, switch = targets(symbol, shards)
     source = {"name": stream, "subject_transforms": [{"src": some, "dest": switch}]}
     fed: dict[str, Any] = {"name": subjects.bucket_stream(subjects.SWITCHES_BUCKET), "sources": [source]}
@@ -178,7 +180,7 @@ def stream_requests(stream: str, symbol: str, shards: int) -> list[tuple[str, by
 
 
 def writes(symbol: str, shards: int, live: str = NAME) -> list[tuple[str, bytes, dict[str, str] | None]]:
-    """Messages to whatever somebody listens to, with headers that mean something there."""
+    """Return messages to every subject that a service subscribes to, some with headers that have a meaning there."""
     rpc = subjects.Rpc
     requests = (rpc.RESERVE, rpc.RELEASE, rpc.ACTIVATE, rpc.DEACTIVATE, rpc.PUT_QUOTE, rpc.WITHDRAW_QUOTE)
     ended = {"Nats-Marker-Reason": "MaxAge"}
@@ -193,12 +195,22 @@ def writes(symbol: str, shards: int, live: str = NAME) -> list[tuple[str, bytes,
     ]
 
 
-LISTENED = (">", "$JS.API.>", "$JS.ACK.>", "_INBOX.>", "_INBOX.exposure.>", "_R_.>", "rpc.>", "$SRV.>", "$SYS.>")
-"""What nobody who only reads may listen to."""
+FORBIDDEN_SUBSCRIPTIONS = (
+    ">",
+    "$JS.API.>",
+    "$JS.ACK.>",
+    "_INBOX.>",
+    "_INBOX.exposure.>",
+    "_R_.>",
+    "rpc.>",
+    "$SRV.>",
+    "$SYS.>",
+)
+"""Subjects that no reader may subscribe to."""
 
 
 class Attacks:
-    """What one attacker does, endlessly, drawn from a seed. Kinds are dealt from a shuffled deck."""
+    """An endless sequence of attacks, drawn from a seed. Kinds are dealt from a shuffled deck."""
 
     def __init__(self, seed: str, symbols: Sequence[str], shards: int, known: Known) -> None:
         self._draw = random.Random(f"{NAME}-{seed}")
@@ -215,11 +227,11 @@ class Attacks:
             "services": self._service,
             "usage": self._usage,
             "writes": self._write,
-            "listening": lambda: Attack("listening", self._draw.choice(LISTENED)),
+            "listening": lambda: Attack("listening", self._draw.choice(FORBIDDEN_SUBSCRIPTIONS)),
         }
 
     def bursts(self) -> Iterator[list[Attack]]:
-        """Attacks that come at once, without end."""
+        """Yield bursts of attacks without end."""
         while True:
             for kind in self._draw.sample(KINDS, len(KINDS)):
                 make = self._how[kind]
@@ -227,11 +239,11 @@ class Attacks:
 
     def _answer(self) -> Attack:
         symbol = self._draw.choice(self._symbols)
-        subject, payload = self._draw.choice(questions(symbol, self._shards))
+        subject, payload = self._draw.choice(requests(symbol, self._shards))
         return Attack("answers", subject, payload, self._target(symbol))
 
     def _marker(self) -> Attack:
-        subject, payload = self._draw.choice(marker_questions(self._one_of(self._known.gone)))
+        subject, payload = self._draw.choice(marker_requests(self._one_of(self._known.gone)))
         live = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, self._one_of(self._known.live))
         return Attack("markers", subject, payload, self._draw.choice([live, live, subjects.DECISIONS]))
 
@@ -242,7 +254,7 @@ class Attacks:
         reply = f"_INBOX.{of}.{place}"
         if self._draw.random() < 0.3:
             return Attack("inboxes", self._draw.choice([reply, f"_R_.{place}"]), b'{"stream":"EXPOSURE","seq":1}')
-        subject, payload = self._draw.choice(questions(self._symbols[0], self._shards))
+        subject, payload = self._draw.choice(requests(self._symbols[0], self._shards))
         return Attack("inboxes", subject, payload, reply)
 
     def _consumer(self) -> Attack:
@@ -258,7 +270,7 @@ class Attacks:
         return Attack("streams", *self._draw.choice(stream_requests(stream, symbol, self._shards)))
 
     def _service(self) -> Attack:
-        subject, payload = self._draw.choice(finding(self._draw.choice(_ANSWERABLE)))
+        subject, payload = self._draw.choice(discovery_requests(self._draw.choice(_ANSWERABLE)))
         return Attack("services", subject, payload, self._draw.choice(["", self._target(self._symbols[0])]))
 
     def _usage(self) -> Attack:
@@ -276,5 +288,5 @@ class Attacks:
         return self._draw.choice([*targets(symbol, self._shards), live])
 
     def _one_of(self, names: Sequence[str], otherwise: str = NAME) -> str:
-        """One of others', mostly; else one of our own."""
+        """Return mostly one of `names`, sometimes `otherwise`."""
         return self._draw.choice(names) if names and self._draw.random() < 0.8 else otherwise

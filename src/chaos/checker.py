@@ -1,7 +1,7 @@
-"""Comparing what clients were told, what the market log holds, and what the ledger says. Pure.
+"""Compares the clients' responses, the market log and the ledger's positions. Pure.
 
-Each finding is a sentence that names its evidence; no finding is the proof. The history has every answer; the log is
-complete, because nothing may be deleted from it; the positions are those of a ledger that has caught up.
+Each finding is a sentence that names its evidence; the absence of findings is the proof. It holds because the history
+has every response, the log is complete (nothing may be deleted from it), and the ledger has caught up.
 """
 
 from collections import Counter, defaultdict
@@ -35,14 +35,14 @@ class ClientOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings(msgspec.Struct, kw_only=True):
-    """What is wrong. All empty: nothing is.
+    """What is wrong; all lists are empty if nothing is.
 
     Attributes:
         unknown: orders whose outcome never became known.
         lost: acknowledged fills that are not in the log, or not as acknowledged.
         doubled: orders or fills that are in the log more than once.
-        refuted: everything else that contradicts.
-        most: the most lots that active quotes showed on one side, at any instant.
+        refuted: all other contradictions.
+        most: the most lots that active quotes showed on one side at any instant.
     """
 
     unknown: list[str] = []
@@ -53,14 +53,14 @@ class Findings(msgspec.Struct, kw_only=True):
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if there is no finding."""
         return not (self.unknown or self.lost or self.doubled or self.refuted)
 
 
-def prove(
+def verify(
     orders: Mapping[str, ClientOutcome], log: Sequence[Entry], positions: Iterable[Position], *, limit: int
 ) -> Findings:
-    """Compare it all."""
+    """Compare everything, and return the findings."""
     findings = Findings()
     fills = [fill for entry in log if isinstance(entry.content, list) for fill in entry.content]
     _check_log(findings, log)
@@ -87,7 +87,7 @@ def _check_orders(findings: Findings, orders: Mapping[str, ClientOutcome], fills
         if known.outcome in ("unknown", "undelivered"):
             findings.unknown.append(f"order {order_id} is {known.outcome}; the log has {_ids(recorded) or 'nothing'}")
         elif result is None:
-            findings.refuted.append(f"order {order_id} makes sense, and was {known.outcome}")
+            findings.refuted.append(f"order {order_id} is valid, but was {known.outcome}")
         else:
             _check_result(findings, result, recorded)
 
@@ -97,23 +97,27 @@ def _check_result(findings: Findings, result: OrderResult, recorded: Sequence[Re
     in_log = {fill.fill_id: fill.fill for fill in recorded}
     for fill_id, fill in acknowledged.items():
         if fill_id not in in_log:
-            findings.lost.append(f"order {result.order_id} was told of {fill_id}, which is not in the log")
+            findings.lost.append(f"order {result.order_id} was answered with {fill_id}, which is not in the log")
         elif in_log[fill_id] != fill:
             findings.lost.append(f"{fill_id} is not in the log as acknowledged: {fill} became {in_log[fill_id]}")
     for fill_id in in_log.keys() - acknowledged.keys():
-        findings.refuted.append(f"order {result.order_id} was told {result.status}, and not of {fill_id}, in the log")
+        findings.refuted.append(
+            f"order {result.order_id} was answered {result.status}, without {fill_id}, which is in the log"
+        )
     if sum(fill.quantity for fill in result.fills) != result.filled_quantity:
-        findings.refuted.append(f"order {result.order_id} was told of {result.filled_quantity} lots, not its fills'")
+        findings.refuted.append(
+            f"order {result.order_id} was answered with {result.filled_quantity} lots, not those of its fills"
+        )
 
 
 def _check_fill(findings: Findings, order: Order, fill: RecordedFill) -> None:
     crosses = fill.price <= order.limit_price if order.side == "buy" else fill.price >= order.limit_price
     if (fill.symbol, fill.side) != (order.symbol, order.side) or fill.quantity > order.quantity or not crosses:
-        findings.refuted.append(f"{fill.fill_id} is not what order {order.order_id} asked for")
+        findings.refuted.append(f"{fill.fill_id} does not match order {order.order_id}")
 
 
 def _check_log(findings: Findings, log: Sequence[Entry]) -> None:
-    """Follow each symbol: numbers go on, and every fill is one of the quote before it, in time, price and quantity."""
+    """Check each symbol's log: numbers have no gap, and each fill matches its quote in time, price and quantity."""
     markets: dict[str, SymbolMarket] = {}
     seen: set[str] = set()
     for entry in sorted(log, key=lambda entry: (entry.shard, entry.sequence)):
@@ -139,18 +143,18 @@ def _check_log(findings: Findings, log: Sequence[Entry]) -> None:
 
 
 def _not_of_quote(market: SymbolMarket, fill: RecordedFill) -> str:
-    """Why a fill cannot be one of the symbol's latest quote; empty if it can be."""
+    """Return why a fill does not match the symbol's latest quote; empty if it does."""
     quote = market.event
     if not isinstance(quote, QuoteActivated) or quote.quote_id != fill.quote_id:
         return f"is on {fill.quote_id}, which was not active"
     if fill.created_at >= quote.expires_at:
-        return f"is later than the end of {quote.quote_id}"
+        return f"is later than the expiry of {quote.quote_id}"
     bid, ask = market.remaining_bid, market.remaining_ask
     price, left = (quote.ask_price, (bid, ask - fill.quantity))
     if fill.side == "sell":
         price, left = (quote.bid_price, (bid - fill.quantity, ask))
     if fill.price != price:
-        return f"is at {fill.price}, and {quote.quote_id} at {price}"
+        return f"is at {fill.price}, but {quote.quote_id} at {price}"
     if min(left) < 0 or left != (fill.remaining_bid_quantity, fill.remaining_ask_quantity):
         return f"leaves {fill.remaining_bid_quantity}/{fill.remaining_ask_quantity}, where {left[0]}/{left[1]} is left"
     return ""
@@ -166,15 +170,15 @@ def _check_positions(findings: Findings, fills: Sequence[RecordedFill], position
         if (position.net_quantity, position.position_version) != (net, len(own)):
             findings.refuted.append(
                 f"the position of {position.symbol} is {position.net_quantity} at version "
-                f"{position.position_version}; the log says {net} at {len(own)}"
+                f"{position.position_version}; by the log it is {net} at {len(own)}"
             )
     findings.refuted += [f"{symbol} has {len(own)} fills and no position" for symbol, own in by_symbol.items()]
 
 
 def most_shown(log: Sequence[Entry]) -> int:
-    """The most lots that all active quotes showed together on one side, at any instant, by the broker's clock.
+    """Return the most lots that all active quotes together showed on one side at any instant, by the broker's clock.
 
-    Only a quote that becomes active adds to them, so those instants are looked at.
+    Only a quote that becomes active adds lots, so only those instants are checked.
     """
     markets: dict[str, SymbolMarket] = {}
     most = 0

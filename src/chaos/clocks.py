@@ -1,7 +1,7 @@
-"""Clocks of services that can be set, each alone, while they run: by libfaketime, which Debian has as `faketime`.
+"""Sets the clock of each service while it runs, with libfaketime (Debian: `faketime`).
 
-A service asks the library whenever it asks the time, and the library reads from a file by how much it is wrong. What
-measures how long something takes is not touched. NATS servers do not ask by way of it, and are always right.
+When a service reads the time, the library adds an offset that it reads from a file. Monotonic clocks are not changed.
+NATS servers do not use the library, so their clocks are always right.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,15 @@ from pathlib import Path
 LIBRARIES = ("/usr/lib", "/usr/local/lib", "/lib")
 
 
-class NoClocks(Exception):  # noqa: N818 # says what is so
-    """No clock can be set here; the message says why."""
+class NoClocks(Exception):  # noqa: N818 # names what is missing
+    """Clocks cannot be set on this machine; the message says why."""
 
 
 class Clocks:
-    """The clocks of some services, all right at first."""
+    """The clocks of services. All are right at first."""
 
     def __init__(self, folder: Path, services: Sequence[str]) -> None:
-        """`folder` is for their files, and made.
+        """Create `folder`, with a file for each service.
 
         Raises:
             NoClocks: there is no libfaketime.
@@ -26,7 +26,7 @@ class Clocks:
         found = (path for root in LIBRARIES for path in Path(root).glob("**/faketime/libfaketime.so.1"))
         library = next(found, None)
         if library is None:
-            raise NoClocks("there is no libfaketime: Debian has it in the package faketime")
+            raise NoClocks("there is no libfaketime: on Debian, install the package faketime")
         self._library = library
         folder.mkdir()
         self._files = {service: folder / service for service in services}
@@ -34,7 +34,7 @@ class Clocks:
             self.set(service, 0.0)
 
     def environment(self, service: str) -> Mapping[str, str]:
-        """What a service needs in its environment."""
+        """Return the environment variables that a service needs."""
         return {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._files[service]),
@@ -45,7 +45,7 @@ class Clocks:
         }
 
     def set(self, service: str, ahead: float) -> None:
-        """Have a service's clock be so many seconds ahead of the right time, at once."""
+        """Set a service's clock, at once, to `ahead` seconds ahead of the right time."""
         file = self._files[service]
         written = file.with_suffix(".new")
         written.write_text(f"{ahead:+f}\n")

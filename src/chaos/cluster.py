@@ -1,4 +1,4 @@
-"""What a cluster of NATS servers says of itself: who leads a stream, and whether every copy is whole."""
+"""Reads the state of a cluster of NATS servers: which one leads a stream, and whether every replica is complete."""
 
 import asyncio
 import time
@@ -12,13 +12,13 @@ from jet.connection import Connection
 from process.health import Health
 
 ANSWER_TIMEOUT = 2.0
-"""Seconds in which a connection is made and a question answered, or another server is asked."""
+"""Seconds within which a server must accept a connection and reply; otherwise another server is tried."""
 
 POLL = 0.2
 
 
 class Cluster:
-    """The servers: where clients reach them, where each tells of itself, and the streams that all of them hold."""
+    """The servers: their addresses, their monitoring addresses, and the streams that all of them hold."""
 
     def __init__(self, url: str, monitors: Mapping[str, str], streams: Sequence[str], seed: Path | None = None) -> None:
         """`seed` as `Connection` takes it."""
@@ -28,7 +28,7 @@ class Cluster:
         self.streams = streams
 
     async def leader(self, stream: str, patience: float) -> str | None:
-        """The server that leads a stream now; None if there is none for so long."""
+        """Return the server that leads a stream now; None if there is none within `patience` seconds."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             groups = await self._groups([stream])
@@ -37,12 +37,12 @@ class Cluster:
             await asyncio.sleep(POLL)
         return None
 
-    async def until_whole(self, patience: float) -> list[str]:
-        """Wait until every server holds all of every stream. What is missing, if that takes longer than `patience`."""
+    async def until_complete(self, patience: float) -> list[str]:
+        """Wait until every server holds all of every stream. Return what is missing after `patience` seconds."""
         deadline = time.monotonic() + patience
         while True:
             groups = await self._groups(self.streams)
-            missing = self._missing(groups) if groups else ["no server tells of the streams"]
+            missing = self._missing(groups) if groups else ["no server reports the streams"]
             if not missing:
                 verdict = await replica_diff.of_running(self._monitors, patience=1.0)
                 if verdict.status is Status.PROVED:
@@ -53,16 +53,16 @@ class Cluster:
             await asyncio.sleep(POLL)
 
     def _missing(self, groups: Mapping[str, api.Group]) -> list[str]:
-        """Which server is not known to have all of which stream."""
+        """List the servers that are not known to have all of a stream."""
         found = []
         for stream, group in groups.items():
             current = {peer.name for peer in group.replicas if peer.current and not peer.offline and not peer.lag}
             late = self._monitors.keys() - current - {group.leader}
-            found += [f"{stream}: {server} is behind" for server in sorted(late)]
+            found += [f"{stream}: {server} lags" for server in sorted(late)]
         return found
 
     async def _groups(self, streams: Sequence[str]) -> dict[str, api.Group]:
-        """Who holds each stream, as its leader tells; empty if one of them does not."""
+        """Return the replicas of each stream, as reported by its leader; empty if not all leaders reply."""
         try:
             connecting = Connection(self._url, "chaos", Health("chaos"), self._seed)
             async with asyncio.timeout(ANSWER_TIMEOUT), connecting as connection:

@@ -1,7 +1,7 @@
-"""A short run to be watched: orders flow, three services are killed one after the other, and all of it is proved.
+"""A short run to watch: orders flow, three services are killed one after the other, and every invariant is audited.
 
-It is a run like any other, with faults that are given rather than drawn, a line twice a second on how trading goes, and
-a report of a screenful.
+It is a run like any other, but its faults are fixed, a line twice per second shows the state of trading, and the report
+fits on a screen.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ RATE = 40.0
 """Orders per second."""
 
 VICTIMS = ("exchange", "exposure", "nats")
-"""Who is killed, in this order."""
+"""The targets that are killed, in this order."""
 
 _exposure = msgspec.json.Decoder(Exposure).decode
 _positions = msgspec.json.Decoder(list[Position]).decode
@@ -42,7 +42,7 @@ _quotes = msgspec.json.Decoder(list[Quote]).decode
 
 
 def options(seconds: float, seed: int) -> Options:
-    """The run: kills spread evenly over so many seconds."""
+    """Return the options of a run whose kills are spread evenly over so many seconds."""
     step = seconds / (len(VICTIMS) + 1)
     faults = [Fault(at=step * place, kind="kill", target=target) for place, target in enumerate(VICTIMS, start=1)]
     return Options(
@@ -56,7 +56,7 @@ def options(seconds: float, seed: int) -> Options:
 
 
 async def print_progress(system: System, health_watch: HealthWatch, tally: Tally) -> None:
-    """A line now and then on how trading goes, until cancelled."""
+    """Print a line about the state of trading, every `PRINT_EVERY` seconds, until cancelled."""
     (exchange,), (exposure,) = system.addresses("exchange"), system.addresses("exposure")
     (ledger,) = system.addresses("ledger")
     while True:
@@ -75,7 +75,7 @@ async def print_progress(system: System, health_watch: HealthWatch, tally: Tally
 
 
 async def print_progress_with_page(system: System, health_watch: HealthWatch, tally: Tally) -> None:
-    """The same, with the page in a browser, if there is a screen."""
+    """As `print_progress`, and open the page in a browser if there is a screen."""
     (page,) = system.addresses("ui")
     print_line("page", f"{page}/ shows every fault as it strikes, and the verdict at the end")
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
@@ -87,7 +87,7 @@ async def print_progress_with_page(system: System, health_watch: HealthWatch, ta
 def line(
     tally: Tally, quotes: Sequence[Quote] | None, usage: Exposure | None, positions: Sequence[Position] | None
 ) -> str:
-    """How trading goes, in a line: orders, quotes, lots in use of the limit (bid/ask), positions.
+    """Return the state of trading as a line: orders, quotes, lots in use of the limit (bid/ask), positions.
 
     None stands for a service that did not answer.
     """
@@ -103,14 +103,14 @@ def line(
 
 
 def text(report: Report) -> str:
-    """The report for a person."""
+    """Return the report as text."""
     lines = ["What was killed, seconds until it was ready again, and until the next order was filled:"]
     for found in report.recovery:
         ready, trading = (_seconds(figures.worst_disturbed) for figures in (found.ready, found.trading))
         lines.append(f"  {found.target:<10}{ready:>6}{trading:>8}")
     outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in report.orders.items())
-    lines += ["", f"What clients were told of {sum(report.orders.values()):,} orders: {outcomes}", ""]
-    lines.append("What the audit proves, from the logs, the ledger's database and what clients were told:")
+    lines += ["", f"The outcomes of {sum(report.orders.values()):,} orders: {outcomes}", ""]
+    lines.append("What the audit proves, from the logs, the ledger's database and the clients' responses:")
     for verdict in report.invariants:
         summary = f"  {verdict.code:<5}{verdict.status:<15}{verdict.statement}"
         lines += textwrap.wrap(summary, WIDTH, subsequent_indent=" " * 22)

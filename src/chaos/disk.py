@@ -1,4 +1,4 @@
-"""A small file system of our own, to be filled up. Only root can make one."""
+"""A small file system that a run can fill up. Only root can mount one."""
 
 import contextlib
 import os
@@ -6,27 +6,27 @@ import subprocess
 from pathlib import Path
 
 SIZE = 192
-"""Megabytes: room for the logs of a run, little enough to be filled in a moment."""
+"""Megabytes: enough for the logs of a run, and few enough to be filled at once."""
 
 _CHUNK = bytes(1 << 20)
 
 
-class NoDisk(Exception):  # noqa: N818 # says what is so
-    """No file system can be made here; the message says why."""
+class NoDisk(Exception):  # noqa: N818 # names what is missing
+    """No file system can be mounted on this machine; the message says why."""
 
 
 class Disk:
-    """A tmpfs on a folder. A context manager."""
+    """A tmpfs that is mounted on a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
 
     def mount(self) -> None:
-        """Make it.
+        """Mount it.
 
         Raises:
-            NoDisk: that is not possible here.
+            NoDisk: that is not possible on this machine.
         """
         if os.geteuid() != 0:
             raise NoDisk("only root can mount a file system")
@@ -42,15 +42,15 @@ class Disk:
             raise NoDisk(made.stderr.strip())
 
     def unmount(self) -> None:
-        """Take it away, with all it holds."""
+        """Unmount it, which deletes all its files."""
         subprocess.run(["umount", "--lazy", str(self.folder)], capture_output=True, check=False)  # noqa: S607
 
     def fill(self) -> None:
-        """Leave no room at all."""
+        """Fill it completely."""
         with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as ballast:
             while ballast.write(_CHUNK):
                 pass
 
     def free(self) -> None:
-        """Give the room back."""
+        """Free the space again."""
         self._ballast.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Doing to the stack what the schedule says. Every pause is ended, also when the run is cut short."""
+"""Injects the faults of a schedule into the stack. Every pause is ended, even if the run is interrupted."""
 
 import asyncio
 import contextlib
@@ -13,25 +13,25 @@ import msgspec
 
 from chaos.clocks import Clocks
 from chaos.cluster import Cluster
-from chaos.damaging import Damaging
 from chaos.disk import Disk
 from chaos.network import Network
 from chaos.recovery import Recoveries
 from chaos.schedule import NETWORK_KINDS, Fault
-from chaos.system import System, gone
-from chaos.wires import Wires
+from chaos.service_proxies import ServiceProxies
+from chaos.store_damage import StoreDamage
+from chaos.system import System, until_ended
 
 PID_PATIENCE = 3.0
-"""Seconds to wait for a process that is down just now, before its fault is given up."""
+"""Seconds to wait for a process that is down before its fault counts as missed."""
 
 STOPPING = 8.0
-"""Seconds a process may take to end after a signal: longer than its supervisor lets it."""
+"""Seconds within which a process ends after a signal: more than its supervisor allows."""
 
 ELECTION = 12.0
-"""Seconds to wait for a stream to have a leader before its leader's fault is given up."""
+"""Seconds to wait for a stream to have a leader before its leader's fault counts as missed."""
 
 REBUILD_TIMEOUT = 60.0
-"""Seconds within which all servers of a cluster must hold everything: before a store is lost, and after."""
+"""Seconds within which all servers of a cluster must hold everything, before and after a store is lost."""
 
 _SIGNALS = {
     "kill": signal.SIGKILL,
@@ -45,10 +45,10 @@ class FaultInjector:
     """Carries out a schedule.
 
     Attributes:
-        done: faults carried out, by (kind, target).
-        missed: faults whose process was not there to be hurt, by (kind, target).
-        rebuilt: seconds after which the servers of a cluster held the same again, for every store that was lost.
-        findings: what did not come back.
+        done: how many faults were injected, by (kind, target).
+        missed: how many faults were not, because their process was down, by (kind, target).
+        rebuilt: for each lost store, the seconds until all servers of the cluster held everything again.
+        findings: what did not recover.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class FaultInjector:
         disk: Disk | None = None,
         cluster: Cluster | None = None,
         network: Network | None = None,
-        wires: Wires | None = None,
+        proxies: ServiceProxies | None = None,
         clocks: Clocks | None = None,
-        damaging: Damaging | None = None,
+        store_damage: StoreDamage | None = None,
     ) -> None:
         self._system = system
         self._disk = disk
         self._cluster = cluster
         self._network = network
-        self._wires = wires
+        self._proxies = proxies
         self._clocks = clocks
-        self._damaging = damaging
+        self._store_damage = store_damage
         self._recoveries = recoveries
         self._print_line = print_line
         self._paused: dict[str, int] = {}
@@ -83,29 +83,29 @@ class FaultInjector:
     async def run(self, schedule: Sequence[Fault]) -> None:
         """Begin each fault when it is due, and return when all have ended.
 
-        What has the system to itself may take longer than was planned: then all that follows is put off.
+        A fault that has the system to itself may take longer than planned: then all later faults are delayed.
         """
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for fault in schedule:
                 await asyncio.sleep(max(0.0, started + fault.at + self._late - time.monotonic()))
                 if fault.kind in ("outage", "disk-full", "damage", "store-lost"):
-                    await self._alone(fault)
+                    await self._inject_exclusive(fault)
                     self._late = max(self._late, time.monotonic() - started - fault.ends)
                 else:
-                    group.create_task(self._one(fault))
+                    group.create_task(self._inject(fault))
 
     def resume_all(self) -> None:
-        """End every pause and partition. Waits for nothing, so that it can be the last thing that is done."""
+        """End every pause and partition. This does not block, so it can be the last step of an interrupted run."""
         if self._network is not None:
-            self._network.join()
+            self._network.reconnect()
         for target, pid in list(self._paused.items()):
             self._signal(pid, signal.SIGCONT)
             del self._paused[target]
 
-    async def _one(self, fault: Fault) -> None:
+    async def _inject(self, fault: Fault) -> None:
         if fault.kind in NETWORK_KINDS or fault.kind == "clock":
-            await self._around(fault)
+            await self._inject_outside(fault)
             return
         stream = fault.target
         if fault.kind in ("leader-kill", "leader-pause"):
@@ -120,45 +120,45 @@ class FaultInjector:
         leading = f", which led {stream}," if stream != fault.target else ""
         if fault.kind in ("pause", "leader-pause", "partition"):
             done = "cut off from the other servers" if fault.kind == "partition" else f"paused{leading}"
-            self._print_line(fault.target, f"{done} for {fault.lasts:g} s")
+            self._print_line(fault.target, f"{done} for {fault.seconds:g} s")
             await (self._cut_off(fault, pid) if fault.kind == "partition" else self._pause(fault, pid))
             self._recoveries.end(recovery, time.monotonic())
             return
         self._print_line(fault.target, "restarted" if fault.kind == "restart" else f"killed{leading.removesuffix(',')}")
         ended = time.monotonic()
         self._signal(pid, _SIGNALS[fault.kind])
-        await gone(pid, STOPPING)
+        await until_ended(pid, STOPPING)
         self._recoveries.end(recovery, ended, time.monotonic())
 
-    async def _around(self, fault: Fault) -> None:
-        """What is done to a service from outside, whether it runs just then or not."""
+    async def _inject_outside(self, fault: Fault) -> None:
+        """Inject a fault of a service's network or clock, whether the service runs or not."""
         recovery = self._recoveries.begin(fault, time.monotonic())
         self.done[fault.kind, fault.target] += 1
-        lasts, way = f" for {fault.lasts:g} s", fault.way.replace("-", " ")
+        period, way = f" for {fault.seconds:g} s", fault.way.replace("-", " ")
         match fault.kind:
             case "stall":
-                effect = f"its network stalls {way} after {fault.amount:.0f} bytes{lasts}"
+                effect = f"its network stalls {way} after {fault.amount:.0f} bytes{period}"
             case "slow":
-                effect = f"its network takes {fault.amount:g} s {way}{lasts}"
+                effect = f"its network is delayed by {fault.amount:g} s {way}{period}"
             case "cut":
                 effect = "its connections to NATS are cut"
             case _:
-                effect = f"its clock is {fault.amount:+g} s wrong{lasts}"
+                effect = f"its clock is {fault.amount:+g} s wrong{period}"
         self._print_line(fault.target, effect)
         if fault.kind == "clock":
             await self._set_clock(fault)
-        elif self._wires is None:
-            raise RuntimeError("there are no wires to hurt")
+        elif self._proxies is None:
+            raise RuntimeError("there are no proxies")
         else:
-            await self._wires.hurt(fault)
+            await self._proxies.inject(fault)
         self._recoveries.end(recovery, time.monotonic())
 
     async def _set_clock(self, fault: Fault) -> None:
         if self._clocks is None:
-            raise RuntimeError("there are no clocks to set")
+            raise RuntimeError("there are no clocks")
         self._clocks.set(fault.target, fault.amount)
         try:
-            await asyncio.sleep(fault.lasts)
+            await asyncio.sleep(fault.seconds)
         finally:
             self._clocks.set(fault.target, 0.0)
 
@@ -166,26 +166,26 @@ class FaultInjector:
         self._paused[fault.target] = pid
         self._signal(pid, signal.SIGSTOP)
         try:
-            await asyncio.sleep(fault.lasts)
+            await asyncio.sleep(fault.seconds)
         finally:
             self._paused.pop(fault.target, None)
             self._signal(pid, signal.SIGCONT)
 
     async def _cut_off(self, fault: Fault, pid: int) -> None:
         if self._network is None:
-            raise RuntimeError("there is no network to part")
+            raise RuntimeError("there is no network namespace")
         self._network.cut_off(fault.target, pid)
         try:
-            await asyncio.sleep(fault.lasts)
+            await asyncio.sleep(fault.seconds)
         finally:
-            self._network.join()
+            self._network.reconnect()
 
     async def _leader(self, stream: str) -> str | None:
         if self._cluster is None:
             raise RuntimeError("there is no cluster")
         return await self._cluster.leader(stream, ELECTION)
 
-    async def _alone(self, fault: Fault) -> None:
+    async def _inject_exclusive(self, fault: Fault) -> None:
         if fault.kind == "store-lost":
             await self._lose_store(fault)
             return
@@ -201,7 +201,7 @@ class FaultInjector:
         self._recoveries.end(recovery, time.monotonic())
 
     async def _outage(self, fault: Fault) -> None:
-        again = time.monotonic() + fault.lasts
+        again = time.monotonic() + fault.seconds
         self._print_line("everything", "stopped")
         code = await self._system.stop()
         if code:
@@ -211,20 +211,20 @@ class FaultInjector:
         await self._system.start()
 
     async def _damage(self, fault: Fault) -> None:
-        if self._damaging is None:
-            raise RuntimeError("there is nobody to do damage")
-        if not await self._damaging.run(fault):
+        if self._store_damage is None:
+            raise RuntimeError("there is no store to damage")
+        if not await self._store_damage.run(fault):
             self.done[fault.kind, fault.target] -= 1
             self._miss(fault)
-        self.findings += self._damaging.findings
-        self._damaging.findings.clear()
+        self.findings += self._store_damage.findings
+        self._store_damage.findings.clear()
 
     async def _fill_disk(self, fault: Fault) -> None:
-        """Fill the disk and free it. That leaves NATS unable to write, and the stack restarts it."""
+        """Fill the disk and free it again. NATS cannot write afterwards, until the stack restarts it."""
         if self._disk is None:
             raise RuntimeError("there is no disk to fill")
-        self._print_line("everything", f"the disk is full for {fault.lasts:g} s")
-        until = time.monotonic() + fault.lasts
+        self._print_line("everything", f"the disk is full for {fault.seconds:g} s")
+        until = time.monotonic() + fault.seconds
         try:
             while time.monotonic() < until:
                 self._disk.fill()
@@ -234,13 +234,13 @@ class FaultInjector:
         self._print_line("everything", "the disk has room again")
 
     async def _lose_store(self, fault: Fault) -> None:
-        """Take from a server all that it stored, and wait until it has that again from the others.
+        """Delete a server's whole store, and wait until it is rebuilt from the others.
 
-        Only while all servers hold everything: what two of three have lost would be lost.
+        This begins only if all servers hold everything, because what two of three lose may be lost for good.
         """
         if self._cluster is None:
             raise RuntimeError("there is no cluster")
-        missing = await self._cluster.until_whole(REBUILD_TIMEOUT)
+        missing = await self._cluster.until_complete(REBUILD_TIMEOUT)
         pid = await self._pid(fault.target)
         if missing or pid is None:
             self.findings += [f"before {fault.target} could lose its store: {why}" for why in missing]
@@ -248,16 +248,16 @@ class FaultInjector:
             return
         recovery = self._recoveries.begin(fault, time.monotonic())
         self.done[fault.kind, fault.target] += 1
-        self._print_line(fault.target, "killed, and all that it stored is gone")
-        self._signal(pid, signal.SIGSTOP)  # so that it does not notice, and is not started before it is gone
+        self._print_line(fault.target, "killed, and its store is deleted")
+        self._signal(pid, signal.SIGSTOP)  # so that it neither notices nor restarts before the store is deleted
         try:
             await asyncio.to_thread(shutil.rmtree, self._system.store_of(fault.target))
         finally:
             began = time.monotonic()
             self._signal(pid, signal.SIGKILL)
-        await gone(pid, STOPPING)
+        await until_ended(pid, STOPPING)
         self._recoveries.end(recovery, began, time.monotonic())
-        missing = await self._cluster.until_whole(REBUILD_TIMEOUT)
+        missing = await self._cluster.until_complete(REBUILD_TIMEOUT)
         if missing:
             why = "; ".join(missing)
             self.findings.append(f"{fault.target} was not rebuilt within {REBUILD_TIMEOUT:g} s: {why}")
@@ -275,7 +275,7 @@ class FaultInjector:
 
     def _miss(self, fault: Fault) -> None:
         self.missed[fault.kind, fault.target] += 1
-        self._print_line(fault.target, f"is down already: no {fault.kind}")
+        self._print_line(fault.target, f"is already down: no {fault.kind}")
 
     @staticmethod
     def _signal(pid: int, number: int) -> None:

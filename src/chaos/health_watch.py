@@ -1,4 +1,4 @@
-"""Asking the processes of a stack how they are: until all are ready, while things break, and until all has healed."""
+"""Polls the health of a stack's processes: until all are ready, during the faults, and until all have recovered."""
 
 import asyncio
 import time
@@ -15,10 +15,11 @@ from chaos.system import NotStarted, System
 from wire.quotes import Quote
 
 START_TIMEOUT = 60.0
-"""Seconds the stack may take to be ready on a busy machine."""
+"""Seconds within which the stack must be ready, even on a busy machine."""
 
 HEALED_WITHIN = 30.0
-"""Seconds after the last fault within which all must be ready and every symbol quoted, unless a run says otherwise."""
+"""Seconds after the last fault within which all must be ready and every symbol quoted, unless a run sets another
+time."""
 
 ANSWER_TIMEOUT = 1.0
 
@@ -27,14 +28,14 @@ POLL = 0.05
 _quotes = msgspec.json.Decoder(list[Quote]).decode
 
 
-class NotHealed(Exception):  # noqa: N818 # says what is so
-    """Something did not come back by itself; the message says what."""
+class NotHealed(Exception):  # noqa: N818 # names what happened
+    """Something did not recover by itself; the message says what."""
 
 
 class HealthWatch:
-    """Watches one system, and tells its recoveries what has come back. A context manager.
+    """Polls one system, and reports to its recoveries what is ready again. A context manager.
 
-    `healed_within`: seconds that it may take until all is as if nothing had been.
+    `healed_within`: seconds within which everything must have recovered.
     """
 
     def __init__(self, system: System, recoveries: Recoveries, healed_within: float = HEALED_WITHIN) -> None:
@@ -52,7 +53,7 @@ class HealthWatch:
         await self._http.close()
 
     async def get(self, url: str) -> bytes | None:
-        """The body of a good answer; None for any other."""
+        """Return the body of a response with status 200; None without one."""
         try:
             async with self._http.get(url) as response:
                 return await response.read() if response.status == 200 else None
@@ -66,21 +67,21 @@ class HealthWatch:
             NotStarted: it is not, after `START_TIMEOUT`, or has ended.
         """
         deadline = time.monotonic() + START_TIMEOUT
-        while ailing := await self._ailing():
+        while problems := await self._problems():
             if self._system.ended or time.monotonic() > deadline:
-                raise NotStarted(f"{'; '.join(ailing)}\n{self._system.output()}")
+                raise NotStarted(f"{'; '.join(problems)}\n{self._system.output()}")
             await asyncio.sleep(POLL)
 
     async def until_healed(self) -> float:
-        """Wait until everything is as if nothing had been, and orders are filled again. The seconds that took.
+        """Wait until everything has recovered and orders are filled again. Return the seconds that this took.
 
         Raises:
-            NotHealed: it is not, after that time.
+            NotHealed: it takes longer than `healed_within`.
         """
         began = time.monotonic()
-        waiting_for = ["nothing was looked at"]
+        waiting_for = ["nothing was checked"]
         while time.monotonic() - began < self._healed_within and not self._system.ended:
-            waiting_for = await self._ailing()
+            waiting_for = await self._problems()
             if not waiting_for and not self._recoveries.trading_awaited:
                 return round(time.monotonic() - began, 2)
             await asyncio.sleep(POLL)
@@ -88,8 +89,11 @@ class HealthWatch:
             waiting_for = ["no order was filled"]
         raise NotHealed(f"not healed within {self._healed_within:g} s: {'; '.join(waiting_for)}")
 
-    def endlessly(self) -> list[Coroutine[Any, Any, None]]:
-        """What tells the recoveries whenever a process, or everything, is ready; each goes on until cancelled."""
+    def watchers(self) -> list[Coroutine[Any, Any, None]]:
+        """Return coroutines that report to the recoveries whenever a process, or everything, is ready.
+
+        Each runs until cancelled.
+        """
         each = [self._watch(program.name, program.health) for program in self._system.plan if program.health]
         return [*each, self._watch_everything()]
 
@@ -103,11 +107,11 @@ class HealthWatch:
     async def _watch_everything(self) -> None:
         while True:
             asked = time.monotonic()
-            if not await self._ailing():
+            if not await self._problems():
                 self._recoveries.ready(EVERYTHING, asked, time.monotonic())
             await asyncio.sleep(5 * POLL)
 
-    async def _ailing(self) -> list[str]:
+    async def _problems(self) -> list[str]:
         """What is not as it should be: each process, and each symbol's quote."""
         plan = [program for program in self._system.plan if program.health]
         bodies = await asyncio.gather(*(self.get(program.health) for program in plan))

@@ -1,6 +1,6 @@
-"""Orders while things break: the load generator's own code, and a probe that finds out when trading goes on.
+"""Orders during the faults: the load generator's own code, and a probe that notices when trading resumes.
 
-Every order is sent again, identically, until its outcome is known; all of it goes into one history.
+Every order is resent, identically, until its outcome is known. All of them are in one history.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from wire.orders import Order
 from wire.units import floor_to_tick
 
 PATIENCE = 0.8 * ID_WINDOW
-"""Seconds an order is sent again: until its id might be forgotten, and it would be another order."""
+"""Seconds for which an order is resent: after that its id might be forgotten, and it would be a new order."""
 
 PROBE_EVERY = 0.1
-"""Seconds between two probes while trading is awaited."""
+"""Seconds between two probes while it is unknown whether trading has resumed."""
 
 PROBES = 40
-"""Probes in flight, at most."""
+"""The most probes in flight."""
 
 
 class Load:
@@ -54,16 +54,16 @@ class Load:
         await self._exchanges.__aexit__(kind, error, trace)
 
     async def run(self) -> None:
-        """Send what is planned; return once every outcome is settled."""
+        """Send the planned orders; return once every outcome is known."""
         await self._generator.run()
 
     def give_up(self) -> None:
-        """Send nothing again any more: what has no answer yet stays unknown."""
+        """Stop resending: orders without a response keep an unknown outcome."""
         self._stopping.set()
 
 
 class Probe:
-    """Sends single orders that any quote fills, while it is not known whether trading goes on. A context manager."""
+    """Sends orders of one lot that any quote fills, until it is known that trading has resumed. A context manager."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Probe:
         self._recoveries = recoveries
         self._stopping = asyncio.Event()
         self._exchanges = Exchange(url, PROBES, self._stopping, history, PATIENCE)
-        self._flying: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[None]] = set()
         self.sent = 0
 
     async def __aenter__(self) -> Self:
@@ -88,27 +88,28 @@ class Probe:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._flying:
+        for task in self._in_flight:
             task.cancel()
-        await asyncio.gather(*self._flying, return_exceptions=True)
+        await asyncio.gather(*self._in_flight, return_exceptions=True)
         await self._exchanges.__aexit__(kind, error, trace)
 
     async def run(self) -> None:
-        """Probe whenever trading is awaited, until cancelled. What is in flight then is settled by `settle`."""
+        """Send probes whenever it is unknown whether trading has resumed, until cancelled. `settle` waits for those in
+        flight."""
         orders = self._orders()
         while True:
-            if self._recoveries.trading_awaited and len(self._flying) < PROBES:
+            if self._recoveries.trading_awaited and len(self._in_flight) < PROBES:
                 task = asyncio.create_task(self._send(next(orders)))
-                self._flying.add(task)
-                task.add_done_callback(self._flying.discard)
+                self._in_flight.add(task)
+                task.add_done_callback(self._in_flight.discard)
             await asyncio.sleep(PROBE_EVERY)
 
     async def settle(self) -> None:
         """Wait until every probe's outcome is known."""
-        await asyncio.gather(*self._flying)
+        await asyncio.gather(*self._in_flight)
 
     def give_up(self) -> None:
-        """As `Load.give_up`."""
+        """Stop resending, as `Load.give_up` does."""
         self._stopping.set()
 
     async def _send(self, order: Order) -> None:
@@ -122,7 +123,7 @@ class Probe:
         return itertools.chain.from_iterable(self._round(number) for number in itertools.count())
 
     def _round(self, number: int) -> list[Order]:
-        """One order in each symbol, all on one side, at a limit as generous as the flow's."""
+        """Return one order for each symbol, all on one side, with limit prices as generous as the load's."""
         buys = number % 2 == 0
         return [
             Order(

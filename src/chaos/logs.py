@@ -1,4 +1,4 @@
-"""Reading what a run left on the broker: every shard of the market log, whole."""
+"""Reads the market log after a run, with all its shards."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 
 
 async def market_log(url: str, seed: Path | None, shards: int) -> list[Entry]:
-    """Every message of the market log, sorted by when the broker stored it."""
+    """Return every message of the market log, sorted by when the broker stored it."""
     found: list[Entry] = []
     async with Connection(url, "chaos", Health("chaos"), seed) as connection:
         for shard in range(shards):

@@ -1,10 +1,9 @@
-"""A network of our own, in which a server of a cluster can be cut off from the others. Only root can make one.
+"""A separate network, in which a server of a cluster can be cut off from the others. Only root can create one.
 
-It is a network namespace with a loopback device and nothing else; this process enters it, and with it all that it
-starts from then on. In there, routing rules drop what is sent from or to the ports on which the servers listen for each
-other, except on the connections between two servers that are not to be cut off. So packets vanish, as on a cable that
-was pulled, while every client still reaches every server. With the last process, the namespace is gone, and the rules
-with it.
+It is a network namespace with only a loopback device. This process enters it, and so does everything that it starts
+from then on. In it, routing rules drop packets from and to the ports on which the servers listen for each other, except
+for the connections between the servers that stay together. So packets vanish, as on an unplugged cable, while every
+client still reaches every server. When the last process ends, the kernel removes the namespace and its rules.
 """
 
 import ctypes
@@ -18,12 +17,13 @@ _CLONE_NEWNET = 0x40000000
 
 _ESTABLISHED = "01"
 
-_GO_ON, _DROP, _LOCAL = 10, 20, 30
-"""Priorities of rules: the lowest that matches counts. The kernel's own rule for this machine has 0, and is moved."""
+_ALLOW, _DROP, _LOCAL = 10, 20, 30
+"""Priorities of rules: the matching rule with the lowest one counts. The kernel's own rule for local addresses has 0,
+and is moved to `_LOCAL`."""
 
 
-class NoNetwork(Exception):  # noqa: N818 # says what is so
-    """No network can be made here; the message says why."""
+class NoNetwork(Exception):  # noqa: N818 # names what is missing
+    """No network namespace can be created on this machine; the message says why."""
 
 
 class Socket(NamedTuple):
@@ -35,9 +35,9 @@ class Socket(NamedTuple):
 
 
 class Network:
-    """The network, and its partition.
+    """The network and its partition.
 
-    `ports` are those on which the servers of a cluster listen for each other, by name.
+    `ports` are the ports on which the servers of a cluster listen for each other, by server.
     """
 
     def __init__(self, ports: Mapping[str, int]) -> None:
@@ -46,23 +46,24 @@ class Network:
 
     @staticmethod
     def enter() -> None:
-        """Make it, and have this process and all it starts from now on be in it. For a process of one thread.
+        """Create the namespace and enter it, with everything that this process starts from now on. Call this before
+        the process has a second thread.
 
         Raises:
-            NoNetwork: that is not possible here.
+            NoNetwork: that is not possible on this machine.
         """
         if os.geteuid() != 0:
             raise NoNetwork("only root can make a network namespace")
         if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
-            raise NoNetwork(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
+            raise NoNetwork(f"no network namespace can be created: {os.strerror(ctypes.get_errno())}")
         _ip("link set lo up")
         _ip(f"rule add pref {_LOCAL} lookup local", "rule del pref 0")
 
     def cut_off(self, server: str, pid: int) -> None:
-        """Cut a server off from the others, from now on. `pid` is its process."""
-        going_on = between_others(_sockets(), self._ports.values(), self._ports[server], _inodes(pid))
-        pairs = [pair for dialer, listener in going_on for pair in ((dialer, listener), (listener, dialer))]
-        self._rules = [f"pref {_GO_ON} ipproto tcp sport {one} dport {other} lookup local" for one, other in pairs]
+        """Cut a server, whose process id is `pid`, off from the others."""
+        kept = between_others(_sockets(), self._ports.values(), self._ports[server], _inodes(pid))
+        pairs = [pair for dialer, listener in kept for pair in ((dialer, listener), (listener, dialer))]
+        self._rules = [f"pref {_ALLOW} ipproto tcp sport {one} dport {other} lookup local" for one, other in pairs]
         self._rules += [
             f"pref {_DROP} ipproto tcp {end} {port} blackhole"
             for port in self._ports.values()
@@ -70,8 +71,8 @@ class Network:
         ]
         _ip(*(f"rule add {rule}" for rule in self._rules))
 
-    def join(self) -> None:
-        """Connect all again, if any is cut off."""
+    def reconnect(self) -> None:
+        """Reconnect all servers, if one is cut off."""
         rules, self._rules = self._rules, []
         if rules:
             _ip(*(f"rule del {rule}" for rule in reversed(rules)))
@@ -80,20 +81,20 @@ class Network:
 def between_others(
     sockets: Sequence[Socket], ports: Collection[int], port: int, inodes: Collection[int]
 ) -> list[tuple[int, int]]:
-    """The connections between servers, as (dialer's port, listener's port), in which one of them has no part.
+    """Return the connections between the other servers, as (dialer's port, listener's port).
 
     Args:
-        sockets: all there are.
-        ports: where the servers listen for each other.
-        port: where that one does.
-        inodes: those of its sockets.
+        sockets: all sockets.
+        ports: the ports on which the servers listen for each other.
+        port: the port of the server that is to be cut off.
+        inodes: the inodes of that server's sockets.
     """
     dialers = [socket for socket in sockets if socket.remote in ports and socket.local not in ports]
     return [(dialer.local, dialer.remote) for dialer in dialers if dialer.remote != port and dialer.inode not in inodes]
 
 
 def _sockets() -> list[Socket]:
-    """Both ends of every TCP connection in this network."""
+    """Return both ends of every TCP connection in this network."""
     rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     return [
         Socket(int(row[1].partition(":")[2], 16), int(row[2].partition(":")[2], 16), int(row[9]))
@@ -103,7 +104,7 @@ def _sockets() -> list[Socket]:
 
 
 def _inodes(pid: int) -> set[int]:
-    """The inodes of a process's sockets."""
+    """Return the inodes of a process's sockets."""
     found = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -119,7 +120,7 @@ def _ip(*lines: str) -> None:
     """Run commands of `ip`.
 
     Raises:
-        NoNetwork: there is no such program, or it fails.
+        NoNetwork: `ip` is not installed, or fails.
     """
     try:
         subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=True)  # noqa: S607

@@ -1,4 +1,4 @@
-"""Tells the page how a run goes, in a file that the page's service reads: faults as they strike, and the verdict."""
+"""Writes the progress of a run to a file, which the page's service reads: faults as they begin, and the verdict."""
 
 import time
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from chaos.report import Report, conclusion
 from process.clock import utc_now
 from ui.notices import Fault, Notices, Proof, Step
 
-MOST = 500
-"""Newest faults that are told."""
+MAX_FAULTS = 500
+"""How many of the newest faults are written."""
 
-_WORDS = {
+_LABELS = {
     "kill": "killed",
     "pause": "paused",
     "restart": "restarted",
@@ -33,7 +33,7 @@ _WORDS = {
 
 
 def faults(recoveries: Sequence[Recovery], zero: datetime) -> list[Fault]:
-    """The faults so far. `zero` is the time at which the clock of the recoveries says 0."""
+    """Return the faults so far. `zero` is the time at which the recoveries' clock was 0."""
 
     def at(moment: float) -> datetime:
         return zero + timedelta(seconds=moment)
@@ -41,18 +41,18 @@ def faults(recoveries: Sequence[Recovery], zero: datetime) -> list[Fault]:
     return [
         Fault(
             target=each.fault.target,
-            what=_WORDS.get(each.fault.kind, each.fault.kind.replace("-", " ")),
+            what=_LABELS.get(each.fault.kind, each.fault.kind.replace("-", " ")),
             began=at(each.began),
             ready_at=None if each.ready_after is None or each.ended is None else at(each.ended + each.ready_after),
             ready_after=_rounded(each.ready_after),
             trading_after=_rounded(each.trading_after),
         )
-        for each in recoveries[-MOST:]
+        for each in recoveries[-MAX_FAULTS:]
     ]
 
 
 class Notifier:
-    """Writes the file, whole each time, when there is something new."""
+    """Writes the whole file whenever something has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -60,11 +60,11 @@ class Notifier:
         self._zero = utc_now() - timedelta(seconds=time.monotonic())
 
     def progress(self, step: Step, recoveries: Sequence[Recovery]) -> None:
-        """Have the page show how far the run has come."""
+        """Write the present step and the faults."""
         self.write(Notices(step=step, faults=faults(recoveries, self._zero)))
 
     def end(self, report: Report, recoveries: Sequence[Recovery]) -> None:
-        """Have the page show the verdict."""
+        """Write the verdict."""
         proofs = [
             Proof(code=each.code, status=each.status.value, statement=each.statement) for each in report.invariants
         ]
@@ -73,7 +73,7 @@ class Notifier:
         self.write(Notices(step="done", faults=shown, clean=report.verdict == "clean", verdict=verdict, proofs=proofs))
 
     def write(self, notices: Notices) -> None:
-        """Have the page show this. A disk that has no room for it holds nobody up."""
+        """Write the file if it has changed. A full disk is ignored, and the file is written at the next call."""
         if notices == self._written:
             return
         self._written = notices

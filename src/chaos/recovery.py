@@ -1,9 +1,9 @@
-"""How long it took to come back after each fault. Pure: times are arguments, seconds on one steady clock.
+"""Measures how long recovery took after each fault. Pure: times are arguments, in seconds on one monotonic clock.
 
-Two things come back: the *process*, when its own health says that it is ready, and *trading*, when an order first sent
-after the fault's end is filled. Both count from the fault's end, which for a kill or a restart is the signal. A
-recovery during which another process was at fault says little of the fault it belongs to, so it is told apart: it is
-not *clear*.
+Two things recover: the *process*, when its own health reports ready, and *trading*, when an order is filled that was
+first sent after the fault's end. Both count from the fault's end, which for a kill or a restart is the signal. A
+recovery is *clear* if no other process was failing or recovering meanwhile; the others say little about their own
+faults, so the two are kept apart.
 """
 
 from statistics import median
@@ -14,17 +14,17 @@ from chaos.schedule import Fault
 
 
 class Recovery(msgspec.Struct, kw_only=True):
-    """One fault and what came after it.
+    """One fault and the recovery from it.
 
     Attributes:
-        fault: which fault.
-        began: when it was begun.
-        ended: when it ended; None while it is at work.
-        gone: since when nothing that answers can be the process from before; None while it may be.
-        ready_after: seconds from its end until its process was ready.
-        ready_clear: no other process was at fault, or coming back from one, meanwhile.
-        trading_after: seconds from its end until an order was filled.
-        trading_clear: as `ready_clear`.
+        fault: the fault.
+        began: when it began.
+        ended: when it ended; None while it is active.
+        gone: since when the process from before is gone, so that a response comes from the new one; None until then.
+        ready_after: seconds from the fault's end until the process was ready; None until then.
+        ready_clear: no other process was failing or recovering meanwhile.
+        trading_after: seconds from the fault's end until an order was filled; None until then.
+        trading_clear: likewise for that time.
     """
 
     fault: Fault
@@ -38,7 +38,14 @@ class Recovery(msgspec.Struct, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds of several recoveries: of the clear ones the median and the worst, and the worst of all."""
+    """Seconds of several recoveries.
+
+    Attributes:
+        count: how many there are.
+        median: of the clear ones; None without any.
+        worst: of the clear ones; None without any.
+        worst_disturbed: of all; None without any.
+    """
 
     count: int
     median: float | None
@@ -47,28 +54,28 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recoveries:
-    """Every fault of a run.
+    """The recoveries from all faults of a run.
 
     Attributes:
-        all: in the order they began.
+        all: in the order in which the faults began.
     """
 
     def __init__(self) -> None:
         self.all: list[Recovery] = []
 
     def begin(self, fault: Fault, now: float) -> Recovery:
-        """A fault begins."""
+        """Record the beginning of a fault."""
         begun = Recovery(fault=fault, began=now)
         self.all.append(begun)
         return begun
 
     def end(self, recovery: Recovery, now: float, gone: float | None = None) -> None:
-        """A fault ended; what was there before it is gone since `gone`, or since it ended."""
+        """Record the end of a fault. The process from before is gone since `gone`, or else since the end."""
         recovery.ended = now
         recovery.gone = now if gone is None else gone
 
     def ready(self, target: str, asked: float, now: float) -> None:
-        """A process, asked at `asked`, said that it is ready."""
+        """Record that a process was ready by a response to a request sent at `asked`."""
         for recovery in self.all:
             if recovery.fault.target != target or recovery.ready_after is not None:
                 continue
@@ -77,14 +84,14 @@ class Recoveries:
                 recovery.ready_clear = self._clear(recovery, now)
 
     def filled(self, sent: float, now: float) -> None:
-        """An order first sent at `sent` was filled."""
+        """Record that an order first sent at `sent` was filled."""
         for recovery in self.all:
             if recovery.trading_after is None and recovery.ended is not None and sent >= recovery.ended:
                 recovery.trading_after = now - recovery.ended
                 recovery.trading_clear = self._clear(recovery, now)
 
     def _clear(self, recovery: Recovery, now: float) -> bool:
-        """Whether, from the fault's beginning until now, no other process was at fault or coming back from one."""
+        """True if no other process was failing or recovering from the fault's beginning until now."""
         return all(
             other.ended is not None
             and other.ready_after is not None
@@ -95,16 +102,12 @@ class Recoveries:
 
     @property
     def trading_awaited(self) -> bool:
-        """Whether a fault has ended after which no order was filled yet."""
+        """True if no order has been filled since the end of some fault."""
         return any(recovery.ended is not None and recovery.trading_after is None for recovery in self.all)
-
-    def at_work(self) -> set[str]:
-        """The targets of faults that have not ended."""
-        return {recovery.fault.target for recovery in self.all if recovery.ended is None}
 
 
 def figures(recoveries: list[tuple[float, bool]]) -> Figures:
-    """Sum up (seconds, clear) of several recoveries."""
+    """Return the figures of several recoveries, given as (seconds, clear)."""
     clear = [seconds for seconds, is_clear in recoveries if is_clear]
     return Figures(
         count=len(recoveries),

@@ -1,4 +1,4 @@
-"""What a run found, for people and as JSON."""
+"""The report of a run, as text and as JSON."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from stack.table import columns
 from wire import subjects
 
 SHOWN = 10
-"""Findings of one sort that are printed."""
+"""How many findings of one kind are printed."""
 
 RUNNING = "running"
 STOPPED = "stopped"
-"""When copies are compared."""
+"""When the replicas are compared: while the system runs, and after it was stopped."""
 
 Verdict = Literal["clean", "refuted"]
 
@@ -40,36 +40,36 @@ class TargetRecovery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run.
+    """The report of a run.
 
     Attributes:
-        verdict: whether anything was found.
-        command: what runs it again.
-        seed: what the faults and orders were drawn from.
-        minutes: how long faults came.
-        faults: what was done.
-        missed: what was not done, because the process was down at that moment.
-        skipped: kinds of faults that are not possible here, and why.
-        orders: orders by outcome.
-        fills: fills in the market log.
-        recovery: by target.
-        healed_s: seconds after the last fault until all was ready and every symbol quoted.
-        rebuilt_s: seconds after which a server that had lost its store held everything again, for each time.
-        damage: how damage ended, and how often: all was well, or it was told and mended.
-        attacks: what was tried with a reader's key, by kind.
-        attacks_refused: how often the broker said that it refused one of them.
-        copies: of a cluster, whether all servers hold the same: as they ran, and as they had stored it.
-        definitions: changes of an instrument that were acknowledged.
-        samples: looks at the limit.
-        most_sampled: the most lots a service said were in use on one side.
+        verdict: `refuted` if anything was found, else `clean`.
+        command: the command that repeats the run.
+        seed: the seed of the faults and orders.
+        minutes: how long faults were injected.
+        faults: the faults that were injected.
+        missed: the faults that were not, because the process was down at that moment.
+        skipped: the kinds of faults that are not possible on this machine, and why.
+        orders: the number of orders by outcome.
+        fills: the number of fills in the market log.
+        recovery: the recoveries, by target.
+        healed_s: seconds after the last fault until all was ready and every symbol quoted; None if that did not happen.
+        rebuilt_s: for each lost store, the seconds until the server held everything again.
+        damage: how often damage was harmless (`well`), and how often it was reported and repaired (`repaired`).
+        attacks: the number of attacks with readers' keys, by kind.
+        attacks_refused: how often the broker reported that it refused one.
+        copies: for a cluster, the audit's verdict on its replicas: while running, and when stopped.
+        definitions: the number of acknowledged changes of instruments.
+        samples: how often the limit was checked.
+        most_sampled: the most lots in use on one side, as reported by services.
         most_shown: the most lots that were active on one side at any instant, by the market log.
         lost: acknowledged fills that are not in the log.
         doubled: orders and fills that are in the log more than once.
         unknown: orders whose outcome never became known.
-        refuted: whatever else contradicts, or did not come back.
-        audit: what the audit said; empty if it was not run.
-        invariants: the audit's verdicts, of the last one if there were two.
-        log_errors: errors the services logged, by service and event.
+        refuted: all other contradictions, and whatever did not recover.
+        audit: the audit's output.
+        invariants: the verdicts of the last audit.
+        log_errors: the number of errors that services logged, by service and event.
     """
 
     verdict: Verdict
@@ -102,12 +102,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def counts(counter: Mapping[tuple[str, str], int]) -> list[FaultCount]:
-    """A counter by (kind, target), as a list."""
+    """Return a counter by (kind, target) as a list."""
     return [FaultCount(kind=kind, target=target, count=count) for (kind, target), count in sorted(counter.items())]
 
 
 def by_target(recoveries: Sequence[Recovery]) -> list[TargetRecovery]:
-    """Figures of each target that had a fault."""
+    """Return the figures of each target that had a fault."""
     found: dict[str, list[Recovery]] = defaultdict(list)
     for recovery in recoveries:
         found[recovery.fault.target].append(recovery)
@@ -121,10 +121,10 @@ def by_target(recoveries: Sequence[Recovery]) -> list[TargetRecovery]:
     ]
 
 
-def unproved(when: str, copies: audit.Verdict) -> list[str]:
-    """Why the audit could not prove that all servers of a cluster hold the same: once all is healed, they must.
+def copy_findings(when: str, copies: audit.Verdict) -> list[str]:
+    """Return why the audit could not prove that all servers of a cluster hold the same, as they must after recovery.
 
-    Not so of a bucket when the stack is down: keys expire while one server after another is stopped.
+    Differences of buckets do not count when the stack is stopped: keys expire while servers stop one after the other.
     """
     if copies.status is audit.Status.PROVED:
         return []
@@ -134,12 +134,12 @@ def unproved(when: str, copies: audit.Verdict) -> list[str]:
 
 
 def verdict(findings: Findings, audit_refuted: bool) -> Verdict:
-    """In a word."""
+    """Return the verdict on a run."""
     return "clean" if findings.clean and not audit_refuted else "refuted"
 
 
 def conclusion(report: Report) -> str:
-    """What a run has shown, in a sentence."""
+    """Return the result of a run as a sentence."""
     if report.verdict == "clean":
         return (
             f"{report.fills:,} fills, each in the log once and in the positions once; at most {report.most_shown} lots "
@@ -151,7 +151,7 @@ def conclusion(report: Report) -> str:
 
 
 def text(report: Report) -> str:
-    """The report for a person."""
+    """Return the report as text."""
     blocks = [_faults(report), _recovery(report), _orders(report)]
     if report.attacks:
         blocks.append(_attacks(report))
@@ -179,7 +179,9 @@ def _faults(report: Report) -> str:
     sums = [sum(count for (of, _), count in found.items() if of == kind) for kind in kinds]
     rows.append(("all", *map(str, sums), str(sum(sums))))
     lines = [columns(rows)]
-    lines += [f"missed: {miss.count} {miss.kind} of {miss.target}, down at that moment" for miss in report.missed]
+    lines += [
+        f"missed: {miss.count} {miss.kind} of {miss.target}, which was down at that moment" for miss in report.missed
+    ]
     lines += [f"skipped: {kind}: {why}" for kind, why in report.skipped.items()]
     return "\n".join(lines)
 
@@ -214,8 +216,8 @@ def _orders(report: Report) -> str:
     rows += [
         ("fills in the log", f"{report.fills:,}"),
         ("changes of an instrument", f"{report.definitions:,}"),
-        ("looks at the limit", f"{report.samples:,}"),
-        ("most in use seen", f"{report.most_sampled} lots"),
+        ("checks of the limit", f"{report.samples:,}"),
+        ("most in use, as sampled", f"{report.most_sampled} lots"),
         ("most shown, by the log", f"{report.most_shown} lots"),
     ]
     return columns(rows)

@@ -17,8 +17,7 @@ from chaos.attacker import READERS, Attacker
 from chaos.clients import client_outcomes
 from chaos.clocks import Clocks, NoClocks
 from chaos.cluster import Cluster
-from chaos.damaging import Damaging
-from chaos.defining import Definer
+from chaos.definer import Definer
 from chaos.disk import Disk, NoDisk
 from chaos.faults import FaultInjector
 from chaos.health_watch import HEALED_WITHIN, HealthWatch, NotHealed
@@ -28,9 +27,10 @@ from chaos.notices import Notifier
 from chaos.recovery import Recoveries
 from chaos.sampling import Sampler
 from chaos.schedule import NETWORK_KINDS, Fault, Kind, schedule
+from chaos.service_proxies import ServiceProxies
+from chaos.store_damage import StoreDamage
 from chaos.system import LIMIT, System
 from chaos.verification import Verification, errors_logged
-from chaos.wires import Wires
 from loadgen.history import History, read
 from loadgen.plan import Plan
 from loadgen.tally import Tally
@@ -40,28 +40,28 @@ from ui.notices import Step
 from wire import subjects
 
 SETTLED_WITHIN = 1.5
-"""How many times as long as recovery may take, once all is healed, until every order has its outcome."""
+"""After recovery, every order gets its outcome within this multiple of the time allowed for recovery."""
 
 NOTIFY_EVERY = 0.2
-"""Seconds between two looks at what the page is to be told."""
+"""Seconds between two updates of the page."""
 
 LOAD_AFTER = 3.0
-"""Seconds the load goes on after the schedule."""
+"""Seconds for which the load continues after the schedule."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is asked for.
+    """The parameters of a run.
 
     Attributes:
-        minutes: how long faults come.
-        seed: of faults and orders.
+        minutes: how long faults are injected.
+        seed: the seed of faults and orders.
         rate: orders per second.
         kinds: the kinds of faults.
-        targets: the processes they are for; empty for all.
-        given: the faults themselves, if they are not to be drawn.
-        settings: more settings of the stack, as `QS_` variables without the prefix.
-        healed_within: seconds after the last fault within which everything must be as before.
-        command: what runs it again.
+        targets: the processes that they may be injected into; empty for all.
+        given: the faults themselves; empty to draw them from the seed.
+        settings: further settings of the stack, as `QS_` variables without the prefix.
+        healed_within: seconds after the last fault within which everything must have recovered.
+        command: the command that repeats the run.
     """
 
     minutes: float
@@ -76,14 +76,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 After = Callable[[report.Report], Coroutine[Any, Any, None]]
-"""What is done between the verdict and the stack's end; a cancellation ends it, and nothing else."""
+"""Runs between the verdict and the stack's stop. A cancellation ends only this, not the run."""
 
 PrintProgress = Callable[[System, HealthWatch, Tally], Coroutine[Any, Any, None]]
-"""Tells a person how a run goes, until cancelled."""
+"""Prints the progress of a run, until cancelled."""
 
 
 class Run:
-    """One run in one folder. `print_progress` goes on from the first order until all are settled."""
+    """One run in one folder. `print_progress` runs from the first order until all orders have their outcomes."""
 
     def __init__(
         self, options: Options, folder: Path, print_progress: PrintProgress | None = None, after: After | None = None
@@ -94,19 +94,19 @@ class Run:
         self._folder = folder
         self._kinds = options.kinds
         self._skipped: dict[str, str] = {}
-        self._disk = self._mounted()
+        self._disk = self._mount_disk()
         is_cluster = int(options.settings.get("STACK_NATS_SERVERS", 1)) > 1
-        has_network = is_cluster and self._entered()
+        has_network = is_cluster and self._enter_network()
         notices = folder / "notices.json"
         self._notifier = Notifier(notices)
         self._system = System(folder, UI_NOTICES=notices, **options.settings)
-        self._cluster = self._servers() if is_cluster else None
+        self._cluster = self._make_cluster() if is_cluster else None
         self._network = Network(self._system.cluster_ports) if has_network else None
         self._recoveries = Recoveries()
-        self._clocks = self._made_clocks()
-        self._wires = self._made_wires()
-        self._damaging = Damaging(self._system, self._cluster, print_line)
-        self._attacker = self._made_attacker()
+        self._clocks = self._make_clocks()
+        self._proxies = self._make_proxies()
+        self._store_damage = StoreDamage(self._system, self._cluster, print_line)
+        self._attacker = self._make_attacker()
         self._faults = FaultInjector(
             self._system,
             self._recoveries,
@@ -114,9 +114,9 @@ class Run:
             disk=self._disk,
             cluster=self._cluster,
             network=self._network,
-            wires=self._wires,
+            proxies=self._proxies,
             clocks=self._clocks,
-            damaging=self._damaging,
+            store_damage=self._store_damage,
         )
         self._health_watch = HealthWatch(self._system, self._recoveries, options.healed_within)
         self._findings = checker.Findings()
@@ -126,7 +126,7 @@ class Run:
             self._system, self._health_watch, self._findings, folder, has_copies=is_cluster
         )
 
-    def _mounted(self) -> Disk | None:
+    def _mount_disk(self) -> Disk | None:
         if "disk-full" not in self._kinds:
             return None
         disk = Disk(self._folder / "data")
@@ -137,8 +137,8 @@ class Run:
             return None
         return disk
 
-    def _entered(self) -> bool:
-        """Whether the run is in a network of its own from now on."""
+    def _enter_network(self) -> bool:
+        """Enter a network namespace. True if that succeeded."""
         if "partition" not in self._kinds:
             return False
         try:
@@ -148,7 +148,7 @@ class Run:
             return False
         return True
 
-    def _made_clocks(self) -> Clocks | None:
+    def _make_clocks(self) -> Clocks | None:
         if "clock" not in self._kinds:
             return None
         try:
@@ -157,20 +157,20 @@ class Run:
             self._skip("clock", str(why))
             return None
         for service in self._system.services:
-            self._system.surround(service, clocks.environment(service))
+            self._system.add_environment(service, clocks.environment(service))
         return clocks
 
-    def _made_wires(self) -> Wires | None:
+    def _make_proxies(self) -> ServiceProxies | None:
         if not set(NETWORK_KINDS) & set(self._kinds):
             return None
         taken = [wanted.port for wanted in listening(self._system.settings)]
         servers = [server.port for server in self._system.settings.nats_servers]
-        wires = Wires(self._system.services, servers, taken)
-        for service, port in wires.ports.items():
-            self._system.surround(service, {"QS_STACK_NATS_PORT": str(port)})
-        return wires
+        proxies = ServiceProxies(self._system.services, servers, taken)
+        for service, port in proxies.ports.items():
+            self._system.add_environment(service, {"QS_STACK_NATS_PORT": str(port)})
+        return proxies
 
-    def _made_attacker(self) -> Attacker | None:
+    def _make_attacker(self) -> Attacker | None:
         if "attacker" not in self._kinds:
             return None
         market, stack = self._system.settings.market, self._system.settings.stack
@@ -181,20 +181,20 @@ class Run:
         self._skipped[kind] = why
         self._kinds = tuple(other for other in self._kinds if other != kind)
 
-    def _servers(self) -> Cluster:
+    def _make_cluster(self) -> Cluster:
         settings = self._system.settings
-        keys.make(settings)  # so that where the servers tell of themselves is known before the first start
+        keys.make(settings)  # so that the servers' monitoring addresses are known before the first start
         streams = subjects.streams(settings.market.shards)
         return Cluster(settings.stack.url, self._system.monitors, streams, settings.stack.nats_seed("auditor"))
 
     async def run(self) -> report.Report:
-        """Do it all; leaves nothing running.
+        """Carry out the run, and leave nothing running.
 
         Raises:
-            NotStarted: the stack did not come up.
+            NotStarted: the stack did not start.
         """
-        if self._wires is not None:
-            async with self._wires:
+        if self._proxies is not None:
+            async with self._proxies:
                 return await self._from_start_to_end()
         return await self._from_start_to_end()
 
@@ -238,24 +238,24 @@ class Run:
         async with self._health_watch:
             await self._health_watch.until_started()
             print_line("", f"ready; {len(faults)} faults in {options.minutes * 60:.0f} s, {options.rate:g} orders/s")
-            print_line("", f"to watch meanwhile: {system.addresses('ui')[0]}/")
+            print_line("", f"to watch it: {system.addresses('ui')[0]}/")
             attacking = [self._attacker.run()] if self._attacker is not None else []
             sampler = Sampler(system.addresses("exposure"), system.addresses("exchange"), LIMIT)
             definer = Definer(system.addresses("exchange"), system.settings.market.symbols, options.seed)
             with History(history_file) as history:
-                beside = [sampler.run(), definer.run(), self._notify(), *attacking, *self._health_watch.endlessly()]
-                async with self._beside(*beside):
+                beside = [sampler.run(), definer.run(), self._notify(), *attacking, *self._health_watch.watchers()]
+                async with self._alongside(*beside):
                     await self._trade(faults, history)
             await definer.compare()
             if self._attacker is not None:
-                await self._attacker.leftovers()
+                await self._attacker.find_leftovers()
             self._step = "auditing"
             self._notifier.progress(self._step, self._recoveries.all)
             orders = client_outcomes(read(history_file))
             log = await self._verification.compare(orders)
         print_line("", "auditing")
         samples = sampler.samples
-        self._findings.refuted += [*samples.over, *definer.findings]
+        self._findings.refuted += [*samples.exceeded, *definer.findings]
         audit, audit_refuted = await self._verification.audit(report.RUNNING, history_file)
         log_errors = errors_logged(system.settings.logs)
         if self._cluster is not None and not audit_refuted:
@@ -278,7 +278,7 @@ class Run:
             recovery=report.by_target(self._recoveries.all),
             healed_s=self._healed,
             rebuilt_s=self._faults.rebuilt,
-            damage=dict(self._damaging.ends),
+            damage=dict(self._store_damage.ends),
             attacks=dict(sorted(self._attacker.sent.items())) if self._attacker is not None else {},
             attacks_refused=self._attacker.refused if self._attacker is not None else 0,
             copies=self._verification.copies,
@@ -298,15 +298,15 @@ class Run:
         return done
 
     async def _notify(self) -> None:
-        """Have the page show what happens, until cancelled."""
+        """Keep the page up to date, until cancelled."""
         while True:
             self._notifier.progress(self._step, self._recoveries.all)
             await asyncio.sleep(NOTIFY_EVERY)
 
-    # --- breaking ---------------------------------------------------------------------------------------------------
+    # --- injecting faults -------------------------------------------------------------------------------------------
 
     async def _trade(self, faults: Sequence[Fault], history: History) -> None:
-        """Send orders while the schedule is carried out, heal, and settle every order."""
+        """Send orders while the schedule is carried out, wait for the recovery, and then for every order's outcome."""
         options, url = self._options, ",".join(self._system.addresses("exchange"))
         instruments = dict(self._system.settings.market.symbols)
         run_id = f"chaos-{options.seed}-{secrets.token_hex(3)}"
@@ -331,37 +331,37 @@ class Run:
                 [self._print_progress(self._system, self._health_watch, load.tally)] if self._print_progress else []
             )
             settled_within = SETTLED_WITHIN * self._options.healed_within
-            async with self._beside(*printing):
-                async with self._beside(probe.run()):
-                    await self._break(faults)
+            async with self._alongside(*printing):
+                async with self._alongside(probe.run()):
+                    await self._inject_faults(faults)
                     await self._heal()
                 try:
                     async with asyncio.timeout(settled_within):
                         await asyncio.gather(asyncio.shield(loading), probe.settle())
                 except TimeoutError:
-                    self._findings.refuted.append(f"orders had no outcome {settled_within:g} s after all was healed")
+                    self._findings.refuted.append(f"orders had no outcome {settled_within:g} s after the recovery")
                     load.give_up()
                     probe.give_up()
                     await asyncio.wait([loading], timeout=10)
             print_line("", f"{load.tally.sent} orders sent, and {probe.sent} probes")
 
-    async def _break(self, faults: Sequence[Fault]) -> None:
-        """Carry out the schedule, or as much of it as the stack bears."""
+    async def _inject_faults(self, faults: Sequence[Fault]) -> None:
+        """Carry out the schedule, or the part of it until the stack ends by itself."""
         until = time.monotonic() + self._options.minutes * 60 if self._attacker is not None else 0.0
-        breaking = asyncio.create_task(self._breaking(faults, until))
-        while not breaking.done():
-            await asyncio.wait([breaking], timeout=1.0)
-            if self._system.ended and not self._damaging.at_work:
+        injecting = asyncio.create_task(self._inject_until(faults, until))
+        while not injecting.done():
+            await asyncio.wait([injecting], timeout=1.0)
+            if self._system.ended and not self._store_damage.in_progress:
                 self._findings.refuted.append(f"the stack ended by itself: {self._system.output()[-500:]}")
-                breaking.cancel()
-                await asyncio.wait([breaking])
+                injecting.cancel()
+                await asyncio.wait([injecting])
         self._faults.resume_all()
-        if not breaking.cancelled():
-            breaking.result()
+        if not injecting.cancelled():
+            injecting.result()
 
-    async def _breaking(self, faults: Sequence[Fault], until: float) -> None:
+    async def _inject_until(self, faults: Sequence[Fault], until: float) -> None:
         await self._faults.run(faults)
-        await asyncio.sleep(until - time.monotonic())  # for the attacker, who needs no other fault
+        await asyncio.sleep(until - time.monotonic())  # the attacker goes on even without any fault
 
     async def _heal(self) -> None:
         print_line("", "no more faults: healing")
@@ -375,8 +375,8 @@ class Run:
 
     @staticmethod
     @contextlib.asynccontextmanager
-    async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-        """Do endless work until the block ends; its failure ends the block."""
+    async def _alongside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Run endless coroutines until the block ends. A failure of one ends the block."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
             yield
@@ -385,7 +385,7 @@ class Run:
 
 
 def print_line(name: str, message: str) -> None:
-    """One line of progress."""
+    """Print one line of progress."""
     print(f"{time.strftime('%H:%M:%S')}  {name or 'chaos':<10} {message}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Looking at the limit while a run goes on: what the services themselves say is in use, ten times a second."""
+"""Checks the limit during a run: ten times per second, what the services themselves report as in use."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,33 +19,33 @@ _quotes = msgspec.json.Decoder(list[Quote]).decode
 
 
 class Samples(msgspec.Struct):
-    """What was seen.
+    """The samples taken so far.
 
     Attributes:
-        taken: answers that were looked at.
-        most: the most lots seen in use on one side.
-        over: one line for each answer that shows more than the limit.
+        taken: how many responses were checked.
+        most: the most lots in use on one side.
+        exceeded: one line for each response that shows more than the limit.
     """
 
     taken: int = 0
     most: int = 0
-    over: list[str] = []
+    exceeded: list[str] = []
 
     def exposure(self, exposure: Exposure, limit: int, where: str) -> None:
-        """Look at an answer of the exposure service."""
-        self._look(exposure.bid.used, exposure.ask.used, limit, f"exposure at {where}")
+        """Check a response of an exposure service."""
+        self._check(exposure.bid.used, exposure.ask.used, limit, f"exposure at {where}")
 
     def quotes(self, quotes: Sequence[Quote], limit: int, where: str) -> None:
-        """Look at an exchange's active quotes."""
+        """Check an exchange's active quotes."""
         bid = sum(quote.remaining_bid_quantity for quote in quotes)
         ask = sum(quote.remaining_ask_quantity for quote in quotes)
-        self._look(bid, ask, limit, f"quotes at {where}")
+        self._check(bid, ask, limit, f"quotes at {where}")
 
-    def _look(self, bid: int, ask: int, limit: int, what: str) -> None:
+    def _check(self, bid: int, ask: int, limit: int, what: str) -> None:
         self.taken += 1
         self.most = max(self.most, bid, ask)
         if max(bid, ask) > limit:
-            self.over.append(f"{what}: {bid} lots bid, {ask} asked, over the limit of {limit}")
+            self.exceeded.append(f"{what}: {bid} lots bid, {ask} lots ask, over the limit of {limit}")
 
 
 class Sampler:
@@ -58,7 +58,7 @@ class Sampler:
         self.samples = Samples()
 
     async def run(self) -> None:
-        """Ask every instance at its own pace: one that is paused holds up no other."""
+        """Sample every instance in its own task, so that a paused one does not delay the others."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
         async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
             for address in self._exposures:
@@ -80,7 +80,7 @@ class Sampler:
 
 
 async def _get(session: aiohttp.ClientSession, url: str) -> bytes | None:
-    """The body of a good answer; None for any other."""
+    """Return the body of a response with status 200; None without one."""
     try:
         async with session.get(url) as response:
             return await response.read() if response.status == 200 else None

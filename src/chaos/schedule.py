@@ -1,13 +1,13 @@
-"""What goes wrong in a run, and when, drawn from a seed. Pure.
+"""Draws the faults of a run, and their times, from a seed. Pure.
 
-Faults come in *episodes*: one fault alone, or several that overlap, or everything at once. After an episode the system
-is left alone: mostly long enough to recover, sometimes not. Which faults come is dealt from shuffled decks, so that a
-run meets every kind on every target before it meets one of them again.
+Faults come in *episodes*: a single fault, several that overlap, or faults of all processes at once. After an episode
+the system rests, mostly for long enough to recover. Faults are dealt from shuffled decks, so that a run meets every
+kind on every target before it repeats one.
 
 Ordering rules:
-- Faults are sorted by when they begin, and every one of them ends within the duration.
+- Faults are sorted by their beginnings, and each ends within the duration.
 - A target has one fault at a time. An outage, damage, a full disk and a lost store have the whole system to themselves,
-  and what is done to a cluster of NATS servers comes alone.
+  and so have all faults of a cluster of NATS servers.
 """
 
 import math
@@ -36,28 +36,29 @@ Kind = Literal[
     "partition",
 ]
 """kill: SIGKILL. pause: SIGSTOP, and SIGCONT later. restart: SIGTERM. outage: an orderly stop and start of everything.
-disk-full: nothing more can be written to the data folder. damage: an outage, during which a byte of a ledger's database
-is flipped, or the file cut short; of a cluster, also of what a NATS server stored of the market log. attacker: somebody
-does the worst that can be done with a reader's key, all the time: it is in no schedule (`chaos.attacker`).
+disk-full: nothing can be written to the data folder. damage: an outage during which a bit of a ledger's database is
+flipped, or the file truncated; in a cluster, also a file of the market log on a NATS server. attacker: an attacker does
+the worst that readers' keys allow, all the time, so it is in no schedule (`chaos.attacker`).
 
-Of the network between a service and the NATS servers, alone: stall: nothing arrives. slow: everything takes long. cut:
-its connections end. And clock: a service's clock is wrong, and then right again.
+Faults of the network between one service and the NATS servers: stall: nothing arrives. slow: everything is delayed.
+cut: all connections end. Another fault of one service is clock: its clock is wrong, and then right again.
 
-Of a cluster of NATS servers only: leader-kill and leader-pause: the same, of the server that leads a stream just then.
-cluster-kill: SIGKILL of every server at once. store-lost: a server dies, and all it stored is gone. partition: a server
-is cut off from the others, and not from its clients."""
+Faults of a cluster of NATS servers: leader-kill and leader-pause: a kill or pause of the server that leads a stream at
+that moment. cluster-kill: SIGKILL of all servers at once. store-lost: a server is killed and loses its whole store.
+partition: a server is cut off from the other servers, but not from its clients."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-UNASKED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "clock")
-"""Those of a run that names none. A clock is wrong only if that is asked for: questions for the time are slow then."""
+DEFAULT_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "clock")
+"""The kinds of a run that names none. Clocks are excluded because libfaketime makes reading the time slow."""
 
 CLUSTER_KINDS: tuple[Kind, ...] = ("leader-kill", "leader-pause", "cluster-kill", "store-lost", "partition")
 
-_ALONE: tuple[Kind, ...] = ("outage", "disk-full", "damage", "attacker", *CLUSTER_KINDS)
-"""Kinds that are no fault of one process while others run."""
+_NOT_SINGLE: tuple[Kind, ...] = ("outage", "disk-full", "damage", "attacker", *CLUSTER_KINDS)
+"""The kinds that are not faults of a single process."""
 
-HARMS = ("flip", "cut")
+DAMAGES = ("flip", "cut")
+"""How files are damaged: one bit is flipped, or the file is truncated."""
 
 EVERYTHING = "everything"
 """The target of an outage and of a full disk."""
@@ -68,7 +69,7 @@ QUIET = 2.0
 NETWORK_KINDS: tuple[Kind, ...] = ("stall", "slow", "cut")
 
 OF_SERVICES: tuple[Kind, ...] = (*NETWORK_KINDS, "clock")
-"""Kinds that are done to services only: a NATS server is at the end of every wire, and its clock is right."""
+"""The kinds that services have, but not NATS servers."""
 
 WAYS = ("to-server", "to-client", "both")
 
@@ -82,11 +83,11 @@ _STEP = (0.1, 300.0)
 _LARGE: tuple[Kind, ...] = ("damage", "cluster-kill", "store-lost", "partition")
 
 SHORTEST_PARTITION = 3.0
-"""Seconds: some end before the servers notice, after 4 to 6 s; most do not."""
+"""Seconds. The servers notice a partition after 4 to 6 s, so some of the partitions end before that."""
 
-_HARDLY = (0.1, 1.5)
-_ENOUGH = (2.5, 6.0)
-_ENOUGH_FOR_ALL = (8.0, 12.0)
+_SHORT_REST = (0.1, 1.5)
+_REST = (2.5, 6.0)
+_LONG_REST = (8.0, 12.0)
 
 Shape = Literal["single", "several", "all-killed", "outage", "disk-full", "damage", "cluster"]
 
@@ -98,25 +99,25 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         at: when it begins.
-        kind: what is done.
-        target: the process it is done to, or `EVERYTHING`; of a leader's fault the stream.
-        lasts: how long; 0 for what is over as soon as it is done.
-        way: of a network's fault: the direction that it is of, or `both`; of damage, one of `HARMS`.
-        amount: of a stall the bytes that may still pass before it, of a slow network the seconds that everything takes,
-            of a clock the seconds that it is ahead, of damage how far into all bytes it is done, from 0 to below 1.
+        kind: the kind of fault.
+        target: the process that it is injected into, or `EVERYTHING`; for a leader's fault, the stream.
+        seconds: how long it lasts; 0 for an instantaneous fault.
+        way: for a fault of the network, its direction, or `both`; for damage, one of `DAMAGES`.
+        amount: for a stall, the bytes that still pass before it; for a slow network, the delay in seconds; for a clock,
+            the seconds that it is ahead; for damage, its place among all bytes, from 0 to below 1.
     """
 
     at: float
     kind: Kind
     target: str
-    lasts: float = 0.0
+    seconds: float = 0.0
     way: str = ""
     amount: float = 0.0
 
     @property
     def ends(self) -> float:
         """When it ends."""
-        return self.at + self.lasts
+        return self.at + self.seconds
 
 
 def schedule(
@@ -126,14 +127,15 @@ def schedule(
     kinds: Sequence[Kind] = ("kill", "pause", "restart", "outage"),
     streams: Sequence[str] = (),
 ) -> list[Fault]:
-    """The faults of a run.
+    """Draw the faults of a run.
 
     Args:
         seed: the same seed and arguments give the same faults.
-        duration: seconds within which all of them end.
+        duration: seconds within which all faults end.
         targets: the processes to choose from.
         kinds: the kinds of faults to choose from.
-        streams: those of a cluster of NATS servers, whose leaders are hurt; without any there is no cluster.
+        streams: the streams of a cluster of NATS servers, into whose leaders faults are injected; empty without a
+            cluster.
     """
     draw = random.Random(f"chaos-{seed}")
     episodes = _episodes(draw, duration, targets, kinds, streams)
@@ -146,26 +148,26 @@ def schedule(
             break
         found += begun
         is_large = any(fault.target == EVERYTHING or fault.kind in _LARGE for fault in begun)
-        enough = _ENOUGH_FOR_ALL if is_large else _ENOUGH
-        at = end + draw.uniform(*(_HARDLY if draw.random() < 0.25 else enough))
+        rest = _LONG_REST if is_large else _REST
+        at = end + draw.uniform(*(_SHORT_REST if draw.random() < 0.25 else rest))
     return sorted(found, key=lambda fault: (fault.at, fault.target))
 
 
 def _episodes(
     draw: random.Random, duration: float, targets: Sequence[str], kinds: Sequence[Kind], streams: Sequence[str]
 ) -> Iterator[list[Fault]]:
-    """Episodes without end, each beginning at 0."""
+    """Yield episodes without end, each beginning at 0."""
     singles: list[tuple[Kind, str]] = [
         (kind, target)
         for kind in kinds
         for target in targets
-        if kind not in _ALONE and not (kind in OF_SERVICES and target.startswith("nats"))
+        if kind not in _NOT_SINGLE and not (kind in OF_SERVICES and target.startswith("nats"))
     ]
     shapes: list[Shape] = []
-    hurt_alone = {target for _, target in singles}
+    single_targets = {target for _, target in singles}
     if singles:
         shapes += ["single"] * 6
-        shapes += ["several"] * 3 if len(hurt_alone) > 1 else []
+        shapes += ["several"] * 3 if len(single_targets) > 1 else []
         shapes += ["all-killed"] if "kill" in kinds else []
     if "outage" in kinds:
         shapes += ["outage"]
@@ -189,26 +191,26 @@ def _episodes(
             case "single":
                 yield [_single(draw, *next(single_deck), longest)]
             case "several":
-                yield _several(draw, single_deck, draw.randint(2, min(3, len(hurt_alone))), longest)
+                yield _several(draw, single_deck, draw.randint(2, min(3, len(single_targets))), longest)
             case "all-killed":
                 yield [Fault(at=0, kind="kill", target=target) for target in targets]
             case "outage":
-                yield [Fault(at=0, kind="outage", target=EVERYTHING, lasts=_drawn(draw, *_OUTAGE))]
+                yield [Fault(at=0, kind="outage", target=EVERYTHING, seconds=_uniform(draw, *_OUTAGE))]
             case "disk-full":
-                yield [Fault(at=0, kind="disk-full", target=EVERYTHING, lasts=_drawn(draw, *_DISK_FULL))]
+                yield [Fault(at=0, kind="disk-full", target=EVERYTHING, seconds=_uniform(draw, *_DISK_FULL))]
             case "damage":
-                lasts, amount, way = _drawn(draw, *_OUTAGE), draw.random(), draw.choice(HARMS)
-                yield [Fault(at=0, kind="damage", target=next(store_deck), lasts=lasts, way=way, amount=amount)]
+                seconds, amount, way = _uniform(draw, *_OUTAGE), draw.random(), draw.choice(DAMAGES)
+                yield [Fault(at=0, kind="damage", target=next(store_deck), seconds=seconds, way=way, amount=amount)]
             case "cluster":
                 match next(cluster_deck):
                     case "leader-kill":
                         yield [Fault(at=0, kind="leader-kill", target=next(stream_deck))]
                     case "leader-pause":
-                        lasts = _evenly(draw, SHORTEST_PAUSE, longest)
-                        yield [Fault(at=0, kind="leader-pause", target=next(stream_deck), lasts=lasts)]
+                        seconds = _log_uniform(draw, SHORTEST_PAUSE, longest)
+                        yield [Fault(at=0, kind="leader-pause", target=next(stream_deck), seconds=seconds)]
                     case "partition":
-                        lasts = _evenly(draw, min(SHORTEST_PARTITION, longest), longest)
-                        yield [Fault(at=0, kind="partition", target=next(server_deck), lasts=lasts)]
+                        seconds = _log_uniform(draw, min(SHORTEST_PARTITION, longest), longest)
+                        yield [Fault(at=0, kind="partition", target=next(server_deck), seconds=seconds)]
                     case "store-lost":
                         yield [Fault(at=0, kind="store-lost", target=next(server_deck))]
                     case _:
@@ -216,43 +218,43 @@ def _episodes(
 
 
 def _single(draw: random.Random, kind: Kind, target: str, longest: float, at: float = 0.0) -> Fault:
-    """A fault of one process."""
-    lasts = _evenly(draw, SHORTEST_PAUSE, longest) if kind in ("pause", "stall", "slow", "clock") else 0.0
+    """Draw the details of a fault of one process."""
+    seconds = _log_uniform(draw, SHORTEST_PAUSE, longest) if kind in ("pause", "stall", "slow", "clock") else 0.0
     way, amount = "", 0.0
     match kind:
         case "stall":
             way, amount = draw.choice(WAYS), float(draw.choice((0, draw.randrange(10), draw.randrange(5000))))
         case "slow":
-            way, amount = draw.choice(WAYS), _drawn(draw, *_DELAY)
+            way, amount = draw.choice(WAYS), _uniform(draw, *_DELAY)
         case "clock":
-            amount = draw.choice((-1, 1)) * _evenly(draw, *_STEP)
+            amount = draw.choice((-1, 1)) * _log_uniform(draw, *_STEP)
         case _:
             pass
-    return Fault(at=at, kind=kind, target=target, lasts=lasts, way=way, amount=amount)
+    return Fault(at=at, kind=kind, target=target, seconds=seconds, way=way, amount=amount)
 
 
 def _several(draw: random.Random, singles: Iterator[tuple[Kind, str]], count: int, longest: float) -> list[Fault]:
-    """Faults of different processes, the later ones during the first or shortly after it."""
+    """Draw faults of different processes, the later ones during the first or shortly after it."""
     first = _single(draw, *next(singles), longest)
     found = [first]
     while len(found) < count:
         kind, target = next(singles)
         if all(target != fault.target for fault in found):
-            at = _drawn(draw, 0.0, max(first.lasts, 1.5))
+            at = _uniform(draw, 0.0, max(first.seconds, 1.5))
             found.append(_single(draw, kind, target, longest, at))
     return found
 
 
 def _deck(draw: random.Random, cards: Sequence[T]) -> Iterator[T]:
-    """The cards in a random order, then again in another one, and so on."""
+    """Yield all cards in a random order, then all again in another order, and so on."""
     while cards:
         yield from draw.sample(cards, len(cards))
 
 
-def _evenly(draw: random.Random, shortest: float, longest: float) -> float:
-    """A length of time, drawn evenly over its magnitudes."""
+def _log_uniform(draw: random.Random, shortest: float, longest: float) -> float:
+    """Draw a duration, uniformly on a logarithmic scale."""
     return round(math.exp(draw.uniform(math.log(shortest), math.log(longest))), 2)
 
 
-def _drawn(draw: random.Random, least: float, most: float) -> float:
+def _uniform(draw: random.Random, least: float, most: float) -> float:
     return round(draw.uniform(least, most), 2)

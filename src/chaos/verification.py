@@ -1,4 +1,4 @@
-"""What is proved of a run: from the clients' history, the market log and the ledgers, and by the audit."""
+"""Verifies a run: from the clients' history, the market log and the ledgers, and by the audit."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from chaos.system import LIMIT, System
 from wire.positions import Position
 
 CATCH_UP_TIMEOUT = 15.0
-"""Seconds, after every order has its outcome, until the ledger has applied every fill."""
+"""Seconds within which a ledger has applied every fill, after every order has its outcome."""
 
 LOG_TIMEOUT = 120.0
 AUDIT_TIMEOUT = 120.0
@@ -28,7 +28,7 @@ POLL = 0.05
 
 
 class _Verdicts(msgspec.Struct):
-    """Of an audit's report; the last one is on the copies, if there are any."""
+    """The part of an audit's report with the verdicts; the last one is about the replicas, if there are any."""
 
     verdicts: list[Verdict]
 
@@ -38,10 +38,10 @@ _positions = msgspec.json.Decoder(list[Position]).decode
 
 
 class Verification:
-    """Proves one run; what contradicts goes into `findings`.
+    """Verifies one run, and adds contradictions to `findings`.
 
     Attributes:
-        copies: of a cluster, whether all servers hold the same, by when that was looked at.
+        copies: for a cluster, the verdict on its replicas, by when they were compared.
         invariants: the verdicts of the last audit.
     """
 
@@ -57,16 +57,16 @@ class Verification:
         self.invariants: list[Verdict] = []
 
     async def compare(self, orders: dict[str, checker.ClientOutcome]) -> list[checker.Entry]:
-        """Compare what clients were told with the market log, which is returned, and with every ledger's positions."""
+        """Compare the clients' outcomes with the market log and every ledger's positions. Return the market log."""
         log = await self._log()
         if log is None:
             self._findings.refuted.append(f"the market log could not be read within {LOG_TIMEOUT:g} s")
             return []
-        self._prove(orders, log, await self._caught_up(log))
+        self._verify(orders, log, await self._caught_up(log))
         return log
 
     async def _log(self) -> list[checker.Entry] | None:
-        """The market log; None if it cannot be read."""
+        """Return the market log; None if it cannot be read in time."""
         settings = self._system.settings
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOG_TIMEOUT):
@@ -74,7 +74,7 @@ class Verification:
         return None
 
     async def _caught_up(self, log: Sequence[checker.Entry]) -> dict[str, list[Position]]:
-        """Every ledger's positions, once they have every fill of the log, or after a while."""
+        """Return every ledger's positions, once they contain every fill of the log, or after `CATCH_UP_TIMEOUT`."""
         fills = Counter(fill.symbol for entry in log if isinstance(entry.content, list) for fill in entry.content)
         found: dict[str, list[Position]] = {}
         for address in self._system.addresses("ledger"):
@@ -90,21 +90,21 @@ class Verification:
                 await asyncio.sleep(POLL)
         return found
 
-    def _prove(
+    def _verify(
         self,
         orders: dict[str, checker.ClientOutcome],
         log: Sequence[checker.Entry],
         positions: dict[str, list[Position]],
     ) -> None:
         for held in positions.values():
-            found = checker.prove(orders, log, held, limit=LIMIT)
+            found = checker.verify(orders, log, held, limit=LIMIT)
             self._findings.most = found.most
             for name in ("unknown", "lost", "doubled", "refuted"):
                 ours: list[str] = getattr(self._findings, name)
                 ours += [finding for finding in getattr(found, name) if finding not in ours]
 
     async def audit(self, when: str, history: Path, *more: str) -> tuple[str, bool]:
-        """Have the whole system audited. What was said, and whether anything was refuted."""
+        """Audit the whole system. Return the audit's output, and whether anything was refuted."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -123,21 +123,21 @@ class Verification:
         except TimeoutError:
             process.kill()
             await process.wait()
-            return f"audit, {when}: not done in time", True
+            return f"audit, {when}: timed out", True
         (self._folder / f"audit-{when}.json").write_bytes(out)
-        with contextlib.suppress(msgspec.DecodeError):  # it could not be made, and says why
+        with contextlib.suppress(msgspec.DecodeError):  # the audit failed, and printed why
             self.invariants = _verdicts(out).verdicts
         if process.returncode == 0:
             if self._has_copies:
                 copies = self.invariants[-1]
                 self.copies[when] = f"{copies.status}: {copies.checked}"
-                self._findings.refuted += report.unproved(when, copies)
+                self._findings.refuted += report.copy_findings(when, copies)
             return "audit: clean", False
         return f"audit, {when}: exit code {process.returncode}\n{err.decode()}{out.decode()}"[:4000], True
 
 
 def errors_logged(folder: Path) -> dict[str, int]:
-    """Errors the services logged. A finding only where the proof finds it too; worth a look anyway."""
+    """Count the errors that services logged, by service and event. They are reported, but are not findings."""
     found: Counter[str] = Counter()
     for file in sorted(folder.glob("*.log")):
         for line in file.read_text(errors="replace").splitlines():

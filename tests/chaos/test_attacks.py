@@ -8,8 +8,8 @@ from wire import subjects
 
 def first(seed: str, count: int) -> list[list[Attack]]:
     known = Known({"MARKET-0": ["victim"]})
-    known.passed("$KV.reservations.live", ended=False)
-    known.passed("$KV.reservations.gone", ended=True)
+    known.observed("$KV.reservations.live", ended=False)
+    known.observed("$KV.reservations.gone", ended=True)
     return list(itertools.islice(Attacks(seed, ["AAA", "BBB"], 2, known).bursts(), count))
 
 
@@ -18,7 +18,7 @@ def test_the_same_seed_gives_the_same_attacks_and_every_kind_comes_in_turn() -> 
     assert {burst[0].kind for burst in first("1", len(KINDS))} == set(KINDS)
 
 
-def test_what_was_learned_is_used() -> None:
+def test_attacks_use_what_was_learned() -> None:
     every = [attack for burst in first("1", 200) for attack in burst]
     assert any("victim" in attack.subject for attack in every)
     marker = [attack for attack in every if attack.kind == "markers"]
@@ -29,8 +29,8 @@ def test_what_was_learned_is_used() -> None:
     }
 
 
-def test_a_reservation_that_has_ended_is_live_no_more() -> None:
+def test_a_reservation_that_has_ended_is_no_longer_live() -> None:
     known = Known()
-    known.passed("$KV.reservations.one", ended=False)
-    known.passed("$KV.reservations.one", ended=True)
+    known.observed("$KV.reservations.one", ended=False)
+    known.observed("$KV.reservations.one", ended=True)
     assert (list(known.live), list(known.gone)) == ([], ["one"])

@@ -1,4 +1,4 @@
-"""The proof holds for what is sound, and refutes whatever is doctored."""
+"""The checker finds nothing in a correct run, and refutes every doctored one."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from chaos.checker import ClientOutcome, Entry, Findings, most_shown, outcomes, prove
+from chaos.checker import ClientOutcome, Entry, Findings, most_shown, outcomes, verify
 from support.builders import NOW, order, quote_activated, recorded_fill
 from wire.orders import OrderResult, RecordedFill
 from wire.positions import Position
@@ -17,7 +17,7 @@ LIMIT = 100
 
 
 class Recorded:
-    """A sound run of one symbol: a quote of 10 × 10, a buy of 4, a sell of 3, and a rejected order."""
+    """A correct run of one symbol: a quote of 10 × 10, a buy of 4, a sell of 3, and a rejected order."""
 
     def __init__(self) -> None:
         self.buy = recorded_fill(number=1, quantity=4, order_quantity=4, remaining_ask_quantity=6)
@@ -35,8 +35,8 @@ class Recorded:
         self.orders = {known.order.order_id: known for known in (filled(self.buy), filled(self.sell), rejected("none"))}
         self.positions = [Position(symbol="AAA", net_quantity=-1, position_version=2, last_fill_id="AAA-f2")]
 
-    def prove(self) -> Findings:
-        return prove(self.orders, self.log, self.positions, limit=LIMIT)
+    def verify(self) -> Findings:
+        return verify(self.orders, self.log, self.positions, limit=LIMIT)
 
 
 def entry(seconds: float, sequence: int, content: object, shard: int = 0) -> Entry:
@@ -76,8 +76,8 @@ def rejected(order_id: str) -> ClientOutcome:
     return ClientOutcome(order=order(order_id=order_id), outcome="rejected.not_marketable", result=result)
 
 
-def test_a_sound_run_is_clean() -> None:
-    findings = Recorded().prove()
+def test_a_correct_run_is_clean() -> None:
+    findings = Recorded().verify()
     assert findings == Findings(most=10)
     assert findings.clean
 
@@ -89,13 +89,13 @@ def test_orders_are_counted_by_outcome() -> None:
 def test_an_acknowledged_fill_that_is_not_in_the_log_is_lost() -> None:
     run = Recorded()
     del run.log[2]
-    assert [finding for finding in run.prove().lost if "AAA-f2" in finding]
+    assert [finding for finding in run.verify().lost if "AAA-f2" in finding]
 
 
 def test_an_acknowledged_fill_with_other_content_is_lost() -> None:
     run = Recorded()
     run.log[1] = entry(1, 2, [msgspec.structs.replace(run.buy, created_at=NOW + timedelta(seconds=1))])
-    assert run.prove().lost
+    assert run.verify().lost
 
 
 def test_an_order_that_executed_twice_is_doubled() -> None:
@@ -104,20 +104,20 @@ def test_an_order_that_executed_twice_is_doubled() -> None:
         number=3, order_id=run.buy.order_id, quantity=4, remaining_bid_quantity=7, remaining_ask_quantity=2
     )
     run.log.append(entry(3, 4, [again]))
-    assert len(run.prove().doubled) == 1
+    assert len(run.verify().doubled) == 1
 
 
 def test_a_fill_that_is_in_the_log_twice_is_doubled() -> None:
     run = Recorded()
     run.log.append(entry(3, 4, [run.sell]))
-    assert [finding for finding in run.prove().doubled if finding.startswith("fill AAA-f2")]
+    assert [finding for finding in run.verify().doubled if finding.startswith("fill AAA-f2")]
 
 
 @pytest.mark.parametrize("outcome", ["unknown", "undelivered"])
 def test_an_order_without_an_answer_is_unknown(outcome: str) -> None:
     run = Recorded()
     run.orders["more"] = ClientOutcome(order=order(order_id="more"), outcome=outcome)
-    assert len(run.prove().unknown) == 1
+    assert len(run.verify().unknown) == 1
 
 
 def _rejected_but_executed(run: Recorded) -> None:
@@ -199,19 +199,19 @@ def _no_position(run: Recorded) -> None:
 def test_a_doctored_run_is_refuted(doctor: Callable[[Recorded], None]) -> None:
     run = Recorded()
     doctor(run)
-    assert run.prove().refuted
+    assert run.verify().refuted
 
 
-def test_what_all_active_quotes_show_together_is_what_counts() -> None:
+def test_the_lots_of_all_active_quotes_count_together() -> None:
     log = [
         entry(0, 1, quote_activated("AAA", bid_quantity=60)),
         entry(1, 1, quote_activated("BBB", bid_quantity=50), shard=1),
     ]
     assert most_shown(log) == 110
-    assert prove({}, log, [], limit=LIMIT).refuted
+    assert verify({}, log, [], limit=LIMIT).refuted
 
 
-def test_what_expired_was_filled_or_replaced_counts_no_more() -> None:
+def test_lots_that_expired_were_filled_or_replaced_no_longer_count() -> None:
     log = [
         entry(0, 1, quote_activated("AAA", bid_quantity=60, lifetime=1)),
         entry(2, 1, quote_activated("BBB", bid_quantity=50), shard=1),

@@ -1,4 +1,4 @@
-"""What clients were told."""
+"""The outcomes that clients received."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ def answer(order_id: str, attempt: int, **more: object) -> AnswerLine:
     return AnswerLine(at=NOW, order_id=order_id, attempt=attempt, **more)  # type: ignore[arg-type] # as given
 
 
-def test_the_answer_that_became_known_is_what_counts() -> None:
+def test_the_attempt_whose_outcome_is_known_counts() -> None:
     sent = order(order_id="one")
     result = OrderResult(
         order_id="one",
@@ -35,7 +35,7 @@ def test_the_answer_that_became_known_is_what_counts() -> None:
     assert known["one"].result == result
 
 
-def test_orders_that_may_have_executed_are_told_from_those_that_never_left() -> None:
+def test_orders_that_may_have_executed_are_unknown_and_those_that_never_left_undelivered() -> None:
     lines = [
         SentLine(at=NOW, attempt=1, order=order(order_id="timed-out")),
         answer("timed-out", 1, outcome="unknown", error="no answer within 2 s"),

@@ -1,4 +1,4 @@
-"""Clocks that are set while a process runs."""
+"""Setting clocks while a process runs."""
 
 import asyncio
 import os
@@ -38,15 +38,15 @@ async def test_a_clock_is_wrong_and_right_again_while_its_process_runs(tmp_path:
         made.set("maker", 77.0)
         before, steady_before, up_before = datetime.now(UTC).timestamp(), time.monotonic(), uptime()
         process.stdin.write(b"\n")
-        told, steady, up = map(float, (await finishes(process.stdout.readline())).split())
-        assert before + ahead - 0.001 <= told <= datetime.now(UTC).timestamp() + ahead + 0.001
+        shown, steady, up = map(float, (await finishes(process.stdout.readline())).split())
+        assert before + ahead - 0.001 <= shown <= datetime.now(UTC).timestamp() + ahead + 0.001
         assert steady_before <= steady <= time.monotonic()
         assert up_before <= up <= uptime()
     process.stdin.close()
     await finishes(process.wait(), HANG)
 
 
-def test_without_the_library_it_is_said_where_it_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_error_names_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clocks, "LIBRARIES", (str(tmp_path),))
     with pytest.raises(NoClocks, match="package faketime"):
         Clocks(tmp_path / "clocks", ["exchange"])

@@ -1,4 +1,4 @@
-"""Faults of a real cluster: its leaders are found, and a store that was lost comes back."""
+"""Faults of a real cluster: its leaders are found, and a lost store is rebuilt."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ PATIENCE = 60.0
 
 
 class Servers:
-    """A stand-in for a stack, of a cluster alone, whose servers are started whenever they have ended."""
+    """A stand-in for a stack that consists only of a cluster. Servers that end are restarted."""
 
     def __init__(self, servers: NatsCluster) -> None:
         self.servers = servers
@@ -78,13 +78,13 @@ async def test_a_leader_is_paused_and_a_lost_store_is_rebuilt_from_the_others(sy
     cluster = Cluster(system.servers.url, system.monitors, [MARKET], system.servers.seed)
     faults = FaultInjector(cast("System", system), Recoveries(), lambda _name, _message: None, cluster=cluster)
 
-    await faults.run([Fault(at=0, kind="leader-pause", target=MARKET, lasts=0.1)])
+    await faults.run([Fault(at=0, kind="leader-pause", target=MARKET, seconds=0.1)])
     assert faults.done == {("leader-pause", leader): 1}
 
     stranger = Cluster(
         system.servers.url, {**system.monitors, "nats-4": "http://127.0.0.1:1"}, [MARKET], system.servers.seed
     )
-    assert await stranger.until_whole(0) == [f"{MARKET}: nats-4 is behind"]
+    assert await stranger.until_complete(0) == [f"{MARKET}: nats-4 lags"]
     old = system.store_of(leader) / "old"
     old.touch()
     await faults.run([Fault(at=0, kind="store-lost", target=leader)])
@@ -93,7 +93,7 @@ async def test_a_leader_is_paused_and_a_lost_store_is_rebuilt_from_the_others(sy
     assert not old.exists()
 
     await system.stop()
-    assert await cluster.until_whole(0) == ["no server tells of the streams"]
+    assert await cluster.until_complete(0) == ["no server reports the streams"]
     async with serving(system.servers.settings) as stored:
         verdict = await replica_diff.of_stores(stored.copies, [], stored.written)
     assert verdict.status is Status.PROVED, verdict

@@ -1,4 +1,4 @@
-"""Doing what the schedule says, to real processes that do nothing else."""
+"""Injecting faults into real processes that do nothing else."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from support.waiting import eventually
 
 
 class OneProcess:
-    """A stand-in for a stack, of one process called `exchange`."""
+    """A stand-in for a stack that consists of one process, called `exchange`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -27,7 +27,7 @@ class OneProcess:
 
     @property
     def state(self) -> str:
-        """`T` while it is paused."""
+        """The process's state as Linux reports it: `T` while it is paused."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text()
         return stat.rpartition(")")[2].split()[0]
 
@@ -50,7 +50,7 @@ class Wire:
     def cut_off(self, server: str, pid: int) -> None:
         self.cut = (server, pid)
 
-    def join(self) -> None:
+    def reconnect(self) -> None:
         self.cut = None
 
 
@@ -60,31 +60,33 @@ def faults_of(system: OneProcess, network: Wire | None = None) -> FaultInjector:
     )
 
 
-async def test_a_pause_ends_when_it_should(system: OneProcess) -> None:
+async def test_a_pause_ends_on_time(system: OneProcess) -> None:
     faults = faults_of(system)
-    running = asyncio.create_task(faults.run([Fault(at=0, kind="pause", target="exchange", lasts=0.3)]))
+    running = asyncio.create_task(faults.run([Fault(at=0, kind="pause", target="exchange", seconds=0.3)]))
     await eventually(lambda: system.state == "T")
     await running
     assert system.state != "T"
     assert faults.done == {("pause", "exchange"): 1}
 
 
-async def test_a_pause_ends_when_the_run_is_cut_short(system: OneProcess) -> None:
+async def test_a_pause_ends_when_the_run_is_interrupted(system: OneProcess) -> None:
     faults = faults_of(system)
-    running = asyncio.create_task(faults.run([Fault(at=0, kind="pause", target="exchange", lasts=60)]))
+    running = asyncio.create_task(faults.run([Fault(at=0, kind="pause", target="exchange", seconds=60)]))
     await eventually(lambda: system.state == "T")
     running.cancel()
     await asyncio.wait([running])
     assert system.state != "T"
 
 
-@pytest.mark.parametrize("is_cut_short", [False, True])
-async def test_a_partition_ends_when_it_should_or_the_run_is_cut_short(system: OneProcess, is_cut_short: bool) -> None:
+@pytest.mark.parametrize("is_interrupted", [False, True])
+async def test_a_partition_ends_on_time_or_when_the_run_is_interrupted(
+    system: OneProcess, is_interrupted: bool
+) -> None:
     network = Wire()
-    fault = Fault(at=0, kind="partition", target="exchange", lasts=60 if is_cut_short else 0.2)
+    fault = Fault(at=0, kind="partition", target="exchange", seconds=60 if is_interrupted else 0.2)
     running = asyncio.create_task(faults_of(system, network).run([fault]))
     await eventually(lambda: network.cut == ("exchange", system.process.pid))
-    if is_cut_short:
+    if is_interrupted:
         running.cancel()
     await asyncio.wait([running])
     assert network.cut is None
@@ -92,7 +94,7 @@ async def test_a_partition_ends_when_it_should_or_the_run_is_cut_short(system: O
 
 async def test_a_pause_can_be_ended_at_once(system: OneProcess) -> None:
     faults = faults_of(system)
-    running = asyncio.create_task(faults.run([Fault(at=0, kind="pause", target="exchange", lasts=60)]))
+    running = asyncio.create_task(faults.run([Fault(at=0, kind="pause", target="exchange", seconds=60)]))
     await eventually(lambda: system.state == "T")
     faults.resume_all()
     assert system.state != "T"
@@ -101,13 +103,15 @@ async def test_a_pause_can_be_ended_at_once(system: OneProcess) -> None:
 
 
 @pytest.mark.parametrize("kind", ["kill", "restart"])
-async def test_a_process_is_ended(system: OneProcess, kind: str) -> None:
+async def test_a_kill_or_restart_ends_the_process(system: OneProcess, kind: str) -> None:
     faults = faults_of(system)
     await faults.run([Fault(at=0, kind=kind, target="exchange")])  # type: ignore[arg-type] # one of the kinds
     assert not is_alive(system.process.pid)
 
 
-async def test_what_is_down_already_is_counted_as_missed(system: OneProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_a_stopped_process_counts_as_missed(
+    system: OneProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("chaos.faults.PID_PATIENCE", 0.1)
     faults = faults_of(system)
     await faults.run([Fault(at=0, kind="kill", target="ledger")])

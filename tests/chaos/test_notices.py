@@ -1,4 +1,4 @@
-"""What a run has the page show."""
+"""The notices that a run writes for the page."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -15,26 +15,26 @@ from ui.notices_file import NoticesFile
 
 
 def recoveries() -> Recoveries:
-    """A kill, 100 s after the clock's zero, that was over 2 s later."""
+    """Return a kill, 100 s after the clock's zero."""
     found = Recoveries()
     killed = found.begin(Fault(at=0, kind="kill", target="exchange"), 100.0)
     found.end(killed, 100.0, 100.1)
     return found
 
 
-def test_a_fault_is_told_as_it_strikes_and_then_when_all_was_well_again() -> None:
+def test_a_fault_is_shown_when_it_begins_and_again_when_it_has_ended() -> None:
     run = recoveries()
     (struck,) = faults(run.all, NOW)
     assert (struck.target, struck.what, struck.began) == ("exchange", "killed", NOW + timedelta(seconds=100))
     assert (struck.ready_at, struck.ready_after, struck.trading_after) == (None, None, None)
     run.ready("exchange", 101.0, 102.0)
     run.filled(101.5, 102.5)
-    (over,) = faults(run.all, NOW)
-    assert over.ready_at == NOW + timedelta(seconds=102)
-    assert (over.ready_after, over.trading_after) == (2.0, 2.5)
+    (ended,) = faults(run.all, NOW)
+    assert ended.ready_at == NOW + timedelta(seconds=102)
+    assert (ended.ready_after, ended.trading_after) == (2.0, 2.5)
 
 
-def test_what_a_run_writes_is_what_the_page_reads(tmp_path: Path) -> None:
+def test_the_page_reads_what_a_run_writes(tmp_path: Path) -> None:
     path, run = tmp_path / "notices.json", recoveries()
     file, notifier = NoticesFile(path), Notifier(path)
     assert not file.poll()
@@ -52,7 +52,7 @@ def test_what_a_run_writes_is_what_the_page_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"step":"dancing","faults":[]}'])
-def test_what_cannot_be_read_changes_nothing(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_file_changes_nothing(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notices.json"
     file = NoticesFile(path)
     Notifier(path).write(Notices(step="healing", faults=[]))
@@ -62,5 +62,5 @@ def test_what_cannot_be_read_changes_nothing(tmp_path: Path, content: bytes) -> 
     assert file.notices == Notices(step="healing", faults=[])
 
 
-def test_a_folder_that_is_gone_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_missing_folder_is_ignored(tmp_path: Path) -> None:
     Notifier(tmp_path / "nowhere" / "notices.json").write(Notices(step="healing", faults=[]))

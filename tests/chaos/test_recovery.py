@@ -1,13 +1,13 @@
-"""Measuring how long it takes to come back."""
+"""Measuring how long recovery takes."""
 
 from chaos.recovery import Figures, Recoveries, figures
 from chaos.schedule import Fault
 
 KILL = Fault(at=0, kind="kill", target="exchange")
-PAUSE = Fault(at=0, kind="pause", target="nats", lasts=5)
+PAUSE = Fault(at=0, kind="pause", target="nats", seconds=5)
 
 
-def test_a_process_is_back_when_it_says_so_after_the_fault() -> None:
+def test_a_process_has_recovered_when_it_reports_ready_after_the_fault() -> None:
     recoveries = Recoveries()
     killed = recoveries.begin(KILL, 10.0)
     recoveries.ready("exchange", asked=10.0, now=10.1)
@@ -21,7 +21,7 @@ def test_a_process_is_back_when_it_says_so_after_the_fault() -> None:
     assert round(killed.ready_after, 3) == 1.3
 
 
-def test_what_answers_before_the_old_process_is_gone_does_not_count() -> None:
+def test_responses_of_the_old_process_do_not_count() -> None:
     recoveries = Recoveries()
     restarted = recoveries.begin(KILL, 10.0)
     recoveries.end(restarted, now=10.0, gone=12.0)
@@ -31,7 +31,7 @@ def test_what_answers_before_the_old_process_is_gone_does_not_count() -> None:
     assert restarted.ready_after == 3.0
 
 
-def test_trading_is_back_when_an_order_sent_after_the_fault_is_filled() -> None:
+def test_trading_has_recovered_when_an_order_sent_after_the_fault_is_filled() -> None:
     recoveries = Recoveries()
     killed = recoveries.begin(KILL, 10.0)
     assert not recoveries.trading_awaited
@@ -44,7 +44,7 @@ def test_trading_is_back_when_an_order_sent_after_the_fault_is_filled() -> None:
     assert killed.trading_after == 2.0
 
 
-def test_a_recovery_that_met_another_fault_is_not_clear() -> None:
+def test_a_recovery_during_another_fault_is_not_clear() -> None:
     recoveries = Recoveries()
     killed = recoveries.begin(KILL, 10.0)
     recoveries.end(killed, 10.0)
@@ -56,7 +56,7 @@ def test_a_recovery_that_met_another_fault_is_not_clear() -> None:
     assert not paused.ready_clear
 
 
-def test_a_recovery_alone_is_clear() -> None:
+def test_an_undisturbed_recovery_is_clear() -> None:
     recoveries = Recoveries()
     for start in (10.0, 20.0):
         killed = recoveries.begin(KILL, start)
@@ -66,7 +66,7 @@ def test_a_recovery_alone_is_clear() -> None:
     assert all(recovery.ready_clear and recovery.trading_clear for recovery in recoveries.all)
 
 
-def test_a_process_still_coming_back_disturbs() -> None:
+def test_a_recovery_during_another_recovery_is_not_clear() -> None:
     recoveries = Recoveries()
     recoveries.end(recoveries.begin(PAUSE, 10.0), 15.0)
     killed = recoveries.begin(KILL, 16.0)
@@ -76,7 +76,7 @@ def test_a_process_still_coming_back_disturbs() -> None:
     assert not killed.ready_clear
 
 
-def test_figures_tell_the_clear_ones_apart() -> None:
+def test_figures_separate_clear_recoveries_from_others() -> None:
     assert figures([(1.0, True), (2.0, True), (6.0, True), (9.0, False)]) == Figures(
         count=4, median=2.0, worst=6.0, worst_disturbed=9.0
     )

@@ -3,40 +3,40 @@
 from audit.findings import Status, Verdict
 from chaos.checker import Findings
 from chaos.recovery import Recoveries
-from chaos.report import FaultCount, by_target, counts, text, unproved, verdict
+from chaos.report import FaultCount, by_target, copy_findings, counts, text, verdict
 from chaos.schedule import Fault
 from support.chaos import report
 
 
-def test_it_says_what_was_done_what_came_of_it_and_how_to_run_it_again() -> None:
-    told = text(report())
-    assert "CLEAN: unknown=0  lost=0  doubled=0  refuted=0" in told
-    assert "seed 7; again: ./qs chaos --seed 7" in told
-    assert "audit: clean" in told
+def test_it_shows_the_verdict_and_the_command_that_repeats_the_run() -> None:
+    shown = text(report())
+    assert "CLEAN: unknown=0  lost=0  doubled=0  refuted=0" in shown
+    assert "seed 7; again: ./qs chaos --seed 7" in shown
+    assert "audit: clean" in shown
 
 
 def test_findings_are_listed_and_many_are_counted() -> None:
-    told = text(report(verdict="refuted", lost=[f"fill {number}" for number in range(30)]))
-    assert "REFUTED: unknown=0  lost=30" in told
-    assert "fill 9" in told
-    assert "and 20 more" in told
+    shown = text(report(verdict="refuted", lost=[f"fill {number}" for number in range(30)]))
+    assert "REFUTED: unknown=0  lost=30" in shown
+    assert "fill 9" in shown
+    assert "and 20 more" in shown
 
 
-def test_what_could_not_be_done_is_said() -> None:
-    told = text(
+def test_it_lists_skipped_and_missed_faults() -> None:
+    shown = text(
         report(
             skipped={"disk-full": "only root can mount a file system"},
             missed=[FaultCount(kind="kill", target="ui", count=1)],
         )
     )
-    assert "skipped: disk-full: only root can mount a file system" in told
-    assert "missed: 1 kill of ui" in told
+    assert "skipped: disk-full: only root can mount a file system" in shown
+    assert "missed: 1 kill of ui, which was down at that moment" in shown
 
 
-def test_of_a_cluster_it_says_whether_all_servers_hold_the_same_and_how_soon_a_lost_store_was_back() -> None:
-    told = text(report(copies={"stopped": "proved: 10 messages"}, rebuilt_s=[3.14, 4.0]))
-    assert "copies, stopped: proved: 10 messages" in told
-    assert "lost stores rebuilt after: 3.1 s, 4.0 s" in told
+def test_for_a_cluster_it_shows_the_verdict_on_its_replicas_and_how_soon_lost_stores_were_rebuilt() -> None:
+    shown = text(report(copies={"stopped": "proved: 10 messages"}, rebuilt_s=[3.14, 4.0]))
+    assert "copies, stopped: proved: 10 messages" in shown
+    assert "lost stores rebuilt after: 3.1 s, 4.0 s" in shown
     assert "copies" not in text(report())
 
 
@@ -46,12 +46,12 @@ def copies(status: Status, *remarks: str) -> Verdict:
     )
 
 
-def test_copies_must_be_the_same_but_for_what_expires_while_servers_are_stopped() -> None:
+def test_replicas_must_be_the_same_except_for_keys_that_expire_while_servers_stop() -> None:
     late, expiring = "MARKET-0: nats-1 ends at 9", "KV_quotes: nats-3 ends at 7"
     behind = copies(Status.NOT_CHECKABLE, late, expiring)
-    assert unproved("running", copies(Status.PROVED)) == []
-    assert unproved("running", behind) == [f"copies, running: {late}", f"copies, running: {expiring}"]
-    assert unproved("stopped", behind) == [f"copies, stopped: {late}"]
+    assert copy_findings("running", copies(Status.PROVED)) == []
+    assert copy_findings("running", behind) == [f"copies, running: {late}", f"copies, running: {expiring}"]
+    assert copy_findings("stopped", behind) == [f"copies, stopped: {late}"]
 
 
 def test_what_was_tried_with_a_readers_key_is_counted_and_how_damage_ended() -> None:
@@ -78,7 +78,7 @@ def test_faults_are_counted_by_kind_and_target() -> None:
     ]
 
 
-def test_one_finding_or_a_refuting_audit_is_enough() -> None:
+def test_one_finding_or_a_refuting_audit_refutes_a_run() -> None:
     assert verdict(Findings(), audit_refuted=False) == "clean"
     assert verdict(Findings(lost=["one"]), audit_refuted=False) == "refuted"
     assert verdict(Findings(), audit_refuted=True) == "refuted"

@@ -1,4 +1,4 @@
-"""A real run: a stack of its own, orders, faults of every sort, and a verdict."""
+"""A real run: its own stack, orders, faults of many kinds, and a verdict."""
 
 import json
 import os
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.system
 COUNTS = {"exchanges": 1, "exposures": 1, "makers": 1, "ledgers": 1}
 
 SEED = 25561
-"""Its faults are of all sorts, and meet NATS and every service that decides."""
+"""Its faults are of many kinds, and hit NATS and every service that decides."""
 
 
-def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path) -> None:
+def test_nothing_is_lost_doubled_or_over_the_limit_whatever_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [
@@ -55,7 +55,7 @@ def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
         ("--minutes -1", "--minutes"),
         ("--only kil,nats", "no such kind or process: kil"),
@@ -64,9 +64,9 @@ def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path)
         ("demo --seconds 1", "--seconds"),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_refused(arguments: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments.split()) == 2
-    assert told in "".join(capsys.readouterr())
+    assert error in "".join(capsys.readouterr())
 
 
 def test_every_process_of_a_system_may_be_named(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_every_process_of_a_system_may_be_named(tmp_path: Path) -> None:
     assert set(_processes(COUNTS | {"exchanges": 2, "nats_servers": 3})) == set(cluster.targets)
 
 
-def test_where_the_servers_of_a_cluster_tell_of_themselves_is_known_before_their_first_start(tmp_path: Path) -> None:
-    """Else nobody could say whether their copies are whole."""
+def test_the_monitoring_addresses_of_a_clusters_servers_are_known_before_their_first_start(tmp_path: Path) -> None:
+    """Otherwise nothing could check whether their replicas are complete."""
     run = Run(Options(minutes=1, seed=1, rate=1, kinds=("store-lost",), settings={"STACK_NATS_SERVERS": "3"}), tmp_path)
     assert run._cluster is not None
     assert run._cluster._monitors == run._system.monitors

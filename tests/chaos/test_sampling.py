@@ -1,4 +1,4 @@
-"""Looking at the limit."""
+"""Checking the limit."""
 
 from chaos.sampling import Samples
 from wire.reservations import Exposure, SideUsage
@@ -9,14 +9,14 @@ def exposure(bid: int, ask: int) -> Exposure:
     return Exposure(limit=100, bid=sides[0], ask=sides[1], reservations=[])
 
 
-def test_the_most_that_was_seen_is_kept() -> None:
+def test_the_largest_usage_is_kept() -> None:
     samples = Samples()
     for used in (10, 100, 50):
         samples.exposure(exposure(used, 0), 100, "here")
-    assert (samples.taken, samples.most, samples.over) == (3, 100, [])
+    assert (samples.taken, samples.most, samples.exceeded) == (3, 100, [])
 
 
-def test_usage_over_the_limit_is_told() -> None:
+def test_usage_over_the_limit_is_reported() -> None:
     samples = Samples()
     samples.exposure(exposure(0, 101), 100, "here")
-    assert samples.over == ["exposure at here: 0 lots bid, 101 asked, over the limit of 100"]
+    assert samples.exceeded == ["exposure at here: 0 lots bid, 101 lots ask, over the limit of 100"]

@@ -1,4 +1,4 @@
-"""What goes wrong, and when."""
+"""The schedule of faults."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,22 +47,22 @@ def test_another_seed_gives_other_faults(seed: int, duration: float) -> None:
 
 
 @given(seeds, durations)
-def test_a_pause_has_an_end_within_its_bounds(seed: int, duration: float) -> None:
+def test_pauses_are_within_their_bounds_and_kills_are_instantaneous(seed: int, duration: float) -> None:
     faults = schedule(seed, duration, TARGETS)
-    pauses = [fault.lasts for fault in faults if fault.kind == "pause"]
-    assert all(SHORTEST_PAUSE <= lasts <= LONGEST_PAUSE for lasts in pauses)
-    assert all(fault.lasts == 0 for fault in faults if fault.kind in ("kill", "restart"))
+    pauses = [fault.seconds for fault in faults if fault.kind == "pause"]
+    assert all(SHORTEST_PAUSE <= seconds <= LONGEST_PAUSE for seconds in pauses)
+    assert all(fault.seconds == 0 for fault in faults if fault.kind in ("kill", "restart"))
 
 
 @given(seeds, durations)
-def test_what_is_done_around_services_is_within_its_bounds_and_never_to_a_nats_server(
+def test_faults_of_networks_and_clocks_are_within_their_bounds_and_never_of_a_nats_server(
     seed: int, duration: float
 ) -> None:
     faults = schedule(seed, duration, TARGETS, OF_SERVICES)
     assert "nats" not in {fault.target for fault in faults}
     for fault in faults:
         assert (fault.way in WAYS) == (fault.kind in ("stall", "slow"))
-        assert (fault.lasts > 0) == (fault.kind != "cut")
+        assert (fault.seconds > 0) == (fault.kind != "cut")
         match fault.kind:
             case "slow":
                 assert 0.05 <= fault.amount <= 0.5
@@ -73,13 +73,13 @@ def test_what_is_done_around_services_is_within_its_bounds_and_never_to_a_nats_s
 
 
 @given(seeds)
-def test_of_a_nats_server_alone_there_is_nothing_around_it_to_hurt(seed: int) -> None:
+def test_without_services_there_are_no_faults_of_networks_and_clocks(seed: int) -> None:
     assert schedule(seed, 60, ["nats"], OF_SERVICES) == []
     assert {fault.target for fault in schedule(seed, 60, ["nats", "exchange"], OF_SERVICES)} == {"exchange"}
 
 
 @given(seeds, durations)
-def test_a_target_has_one_fault_at_a_time_and_an_outage_has_none_beside_it(seed: int, duration: float) -> None:
+def test_a_target_has_one_fault_at_a_time_and_an_outage_overlaps_with_no_other(seed: int, duration: float) -> None:
     def meet(one: Fault, other: Fault) -> bool:
         return one.at <= other.ends and other.at <= one.ends
 
@@ -99,7 +99,7 @@ def test_a_long_run_meets_every_kind_on_every_target(seed: int) -> None:
 
 
 @given(seeds)
-def test_faults_come_alone_and_several_at_once(seed: int) -> None:
+def test_some_faults_are_single_and_some_overlap(seed: int) -> None:
     faults = schedule(seed, 600, TARGETS)
     together = [
         sum(abs(other.at - fault.at) < 0.01 or fault.at <= other.at <= fault.ends for other in faults)
@@ -110,7 +110,7 @@ def test_faults_come_alone_and_several_at_once(seed: int) -> None:
 
 
 @given(seeds)
-def test_a_cluster_meets_every_fault_of_its_own_on_every_server_and_every_leader(seed: int) -> None:
+def test_a_long_run_of_a_cluster_meets_every_cluster_fault_on_every_server_or_leader(seed: int) -> None:
     faults = schedule(seed, 6000, ["exchange", *SERVERS], KINDS, STREAMS)
     met = {(fault.kind, fault.target) for fault in faults if fault.kind in CLUSTER_KINDS}
     of_leaders = {(kind, stream) for kind in ("leader-kill", "leader-pause") for stream in STREAMS}
@@ -119,7 +119,7 @@ def test_a_cluster_meets_every_fault_of_its_own_on_every_server_and_every_leader
 
 
 @given(seeds, durations)
-def test_what_is_done_to_a_cluster_comes_alone_and_a_kill_of_all_servers_at_once(seed: int, duration: float) -> None:
+def test_cluster_faults_overlap_with_no_other_and_all_servers_are_killed_at_once(seed: int, duration: float) -> None:
     faults = schedule(seed, duration, ["exchange", *SERVERS], KINDS, STREAMS)
     for fault in faults:
         if fault.kind in CLUSTER_KINDS:
@@ -132,9 +132,7 @@ def test_what_is_done_to_a_cluster_comes_alone_and_a_kill_of_all_servers_at_once
 
 
 @given(seeds, durations)
-def test_one_server_alone_meets_the_same_faults_whether_or_not_those_of_a_cluster_are_asked_for(
-    seed: int, duration: float
-) -> None:
+def test_without_a_cluster_its_kinds_of_faults_change_nothing(seed: int, duration: float) -> None:
     without = [kind for kind in KINDS if kind not in CLUSTER_KINDS]
     assert schedule(seed, duration, TARGETS, KINDS) == schedule(seed, duration, TARGETS, without)
     assert schedule(seed, duration, TARGETS, CLUSTER_KINDS, STREAMS) == []

@@ -53,7 +53,7 @@ USERS = [grant.user for grant in grants(1)]
 READER_USERS = [grant.user for grant in grants(1) if grant.account in OUTSIDE]
 
 TARGETS = attacks.targets("AAA", 1)
-QUESTIONS = attacks.questions("AAA", 1)
+QUESTIONS = attacks.requests("AAA", 1)
 """The same attacks as those of `./qs chaos`."""
 
 
@@ -179,7 +179,7 @@ async def test_an_old_marker_copied_to_a_live_reservation_frees_nothing(server: 
         used = exposure.exposure().bid.used
         async with server.client(user, []) as client:
             for target in (f"$KV.reservations.{live}", subjects.DECISIONS):
-                for ask, body in attacks.marker_questions("gone"):
+                for ask, body in attacks.marker_requests("gone"):
                     await client.publish(ask, body, reply=target)
             await processed(client)
             await answered(client, user)
@@ -319,10 +319,10 @@ async def test_readers_change_no_stream_write_nothing_and_subscribe_to_nothing_f
             await client.publish(subject, payload, headers=headers)
         await processed(client)
         assert len(refused) == len(tries) + len(attacks.writes("AAA", 1))
-        for subject in attacks.LISTENED:
+        for subject in attacks.FORBIDDEN_SUBSCRIPTIONS:
             await client.subscribe(subject)
         await processed(client)
-        assert len(refused) == len(tries) + len(attacks.writes("AAA", 1)) + len(attacks.LISTENED)
+        assert len(refused) == len(tries) + len(attacks.writes("AAA", 1)) + len(attacks.FORBIDDEN_SUBSCRIPTIONS)
     assert await foreign(server, before) == []
 
 
@@ -396,7 +396,7 @@ async def test_an_attacker_that_makes_all_attacks_achieves_nothing(server: Serve
         await eventually(lambda: set(attacks.KINDS) <= set(attacks_.sent) and attacks_.refused > 100)
         await decides(exposure)
         assert health.ready
-    await attacks_.leftovers()
+    await attacks_.find_leftovers()
     assert attacks_.findings == []
 
 

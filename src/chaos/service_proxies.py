@@ -1,4 +1,4 @@
-"""The wires between services and NATS servers: a proxy for each, so that each service's network can be hurt alone."""
+"""Proxies between services and NATS servers: each service has its own, so that faults affect only its network."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from chaos.schedule import Fault
 from stack.ports import free_ports
 
 
-class Wires:
-    """Every service's proxies. A context manager: entering it, they listen."""
+class ServiceProxies:
+    """The proxies of all services. A context manager: the proxies listen within the block."""
 
     def __init__(self, services: Sequence[str], servers: Sequence[int], taken: Sequence[int] = ()) -> None:
-        """Of services by name, to the ports of the NATS servers; `taken` are ports that others will listen on."""
+        """`servers` are the ports of the NATS servers; `taken` are ports that other processes will listen on."""
         self._servers = servers
         ports = free_ports(len(services))
         while set(taken) & {port + number for port in ports for number in range(len(servers))}:
@@ -26,7 +26,7 @@ class Wires:
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """Where each service finds the first of its proxies; those to further servers are at the next ports."""
+        """The port of each service's proxy to the first server; those to further servers have the next ports."""
         return self._ports
 
     async def __aenter__(self) -> Self:
@@ -42,8 +42,8 @@ class Wires:
     ) -> None:
         await self._exits.aclose()
 
-    async def hurt(self, fault: Fault) -> None:
-        """Do to a service's wires what a fault says, for as long as it says."""
+    async def inject(self, fault: Fault) -> None:
+        """Inject a fault into a service's connections, and return when it has ended."""
         proxies = self._proxies[fault.target]
         if fault.kind == "cut":
             for proxy in proxies:
@@ -58,13 +58,13 @@ class Wires:
                 else:
                     await proxy.delay(fault.amount, *ways)
             if fault.kind == "stall":
-                # What has not yet sent so much as would pass is stalled too, before this ends.
-                await asyncio.sleep(fault.lasts / 4)
+                # Connections that have not yet sent that many bytes are stalled, too, before the fault ends.
+                await asyncio.sleep(fault.seconds / 4)
                 for proxy in proxies:
                     await proxy.stall(*ways)
-                await asyncio.sleep(3 * fault.lasts / 4)
+                await asyncio.sleep(3 * fault.seconds / 4)
             else:
-                await asyncio.sleep(fault.lasts)
+                await asyncio.sleep(fault.seconds)
         finally:
             for proxy in proxies:
                 await proxy.heal()

@@ -1,4 +1,4 @@
-"""Moving reference prices while things break: an acknowledged definition stays, and never goes back."""
+"""Changes reference prices during a run, and checks that no acknowledged change is lost."""
 
 import asyncio
 import random
@@ -23,8 +23,8 @@ class Definer:
     """Changes one instrument after the other until cancelled.
 
     Attributes:
-        acknowledged: changes that an exchange has said are in force.
-        findings: what cannot be, in words.
+        acknowledged: how many changes an exchange has acknowledged.
+        findings: violations, as text.
     """
 
     def __init__(self, exchanges: Sequence[str], instruments: Mapping[str, Instrument], seed: int) -> None:
@@ -32,35 +32,35 @@ class Definer:
         self.findings: list[str] = []
         self._exchanges = exchanges
         self._instruments = instruments
-        self._chance = random.Random(f"{seed}/definer")
+        self._rng = random.Random(f"{seed}/definer")
         self._revisions: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Have a reference price moved now and then, by whichever exchange."""
+        """Move a random reference price through a random exchange, every `EVERY` seconds."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session:
             while True:
                 await asyncio.sleep(EVERY)
-                await self._move(session, self._chance.choice(list(self._instruments)))
+                await self._move(session, self._rng.choice(list(self._instruments)))
 
     async def compare(self) -> None:
-        """See that nothing that was acknowledged was lost. All is healed by now."""
+        """Check on every exchange, once all has healed, that no acknowledged change was lost."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session:
             for address in self._exchanges:
                 try:
                     async with session.get(f"{address}/instruments") as response:
                         body = await response.read()
                 except (aiohttp.ClientError, OSError) as error:
-                    self.findings.append(f"{address} does not tell the instruments: {error!r}")
+                    self.findings.append(f"{address} does not return the instruments: {error!r}")
                     continue
                 if response.status != 200:
-                    self.findings.append(f"{address} does not tell the instruments: {response.status}")
+                    self.findings.append(f"{address} does not return the instruments: {response.status}")
                     continue
                 for listed in _all(body):
-                    self._hear(listed.symbol, listed.revision, address)
+                    self._check(listed.symbol, listed.revision, address)
 
     async def _move(self, session: aiohttp.ClientSession, symbol: str) -> None:
-        instrument, address = self._instruments[symbol], self._chance.choice(self._exchanges)
-        moved = instrument.reference_price + self._chance.randint(-10, 10) * instrument.tick
+        instrument, address = self._instruments[symbol], self._rng.choice(self._exchanges)
+        moved = instrument.reference_price + self._rng.randint(-10, 10) * instrument.tick
         body = msgspec.json.encode(replace(instrument, reference_price=moved))
         try:
             async with session.put(
@@ -69,13 +69,13 @@ class Definer:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError):
             return
-        if response.status == 200:  # else it is not known to be in force
+        if response.status == 200:  # otherwise it may not be in force
             self.acknowledged += 1
             listed = _listed(answer)
-            self._hear(symbol, listed.revision, address)
+            self._check(symbol, listed.revision, address)
             self._revisions[symbol] = max(self._revisions.get(symbol, 0), listed.revision)
 
-    def _hear(self, symbol: str, revision: int, where: str) -> None:
+    def _check(self, symbol: str, revision: int, where: str) -> None:
         known = self._revisions.get(symbol, 0)
         if revision < known:
-            self.findings.append(f"{symbol} is at revision {revision} at {where}, and {known} was acknowledged")
+            self.findings.append(f"{symbol} is at revision {revision} at {where}, but {known} was acknowledged")
