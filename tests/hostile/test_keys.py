@@ -412,7 +412,7 @@ def one_account(tmp_path: Path) -> Iterator[Server]:
 async def test_an_attack_that_is_wrongly_accepted_is_found(one_account: Server) -> None:
     attacks_ = attacker(one_account)
     async with running(attacks_.run):
-        await eventually(lambda: any("is of no service" in found for found in attacks_.findings))
+        await eventually(lambda: any("is from no service" in found for found in attacks_.findings))
 
 
 @pytest.mark.parametrize("user", READER_USERS)
