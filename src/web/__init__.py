@@ -1,2 +1,1 @@
-"""What every service that answers over HTTP needs: the server, the app, access control, websockets, and running it all
-until told to stop."""
+"""What every HTTP service needs: the server, the app, access control, websockets, running until stopped."""

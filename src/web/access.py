@@ -1,14 +1,14 @@
-"""Who may ask over HTTP: where a request may come from, and the roles of its token.
+"""HTTP access control: where a request may come from, and which roles its token has.
 
-A page of another site, open in a browser on this machine, can send requests to every port here. So a request
+A page of another site, open in a browser on this machine, can send requests to every local port. So a request
 
-- must call the service by an address, by `localhost`, or by a name it was told that it has: a name that its owner
-  points at this machine (DNS rebinding) would make the other page one of ours;
-- may come from our own page, or from none at all: browsers tell in `Origin` which page asks;
-- may not change anything with a body as a form sends it.
+- must address the service by an IP address, by `localhost` or by a configured name. Otherwise another site could make
+  its name resolve to this machine (DNS rebinding), and its page would pass for ours;
+- must come from our own page, or from no page: browsers name the page's origin in `Origin`;
+- must not change anything with a body of a type that HTML forms send.
 
-If tokens are on, it must hold one with a role that the route is for. All this costs a request well below a microsecond
-while tokens are off, so that the busiest route is checked like any other.
+If tokens are on, it must also have a token with a role that the route permits. While tokens are off, all checks
+together take well below a microsecond, so that even the busiest route is checked.
 """
 
 import ipaddress
@@ -36,19 +36,19 @@ from wire.errors import Refusal, Refused
 COOKIE = "quotestream-reader"
 _COOKIE = COOKIE.encode()
 _MAX_SESSIONS = 8
-"""How many cookies of that name are looked at: each costs a digest."""
+"""How many cookies of that name are checked. Each check costs a digest."""
 
 UNRESTRICTED = Bearer(ANYONE, "")
 PAGE = Bearer(frozenset({Role.READER}), "page")
 
 ASKER: ContextVar[str] = ContextVar("asker", default="")
-"""Whose token came with the request that is handled; empty if nobody's, or for a request that only reads."""
+"""The name of the current request's token; empty without a token, and for a request that only reads."""
 
-DENIED = Counter("quotestream_http_denied", "Requests that were not admitted, by reason.", ["reason"])
+DENIED = Counter("quotestream_http_denied", "Requests that were refused access, by reason.", ["reason"])
 
 
 def current_asker() -> str | None:
-    """What is kept of whose token came with the request that is handled; None if there was none."""
+    """Return the digest that logs store for the current request's client; None if it has no token."""
     name = ASKER.get()
     return ids.asker(f"token {name}") if name else None
 
@@ -61,12 +61,12 @@ _POLICY_VIOLATION = 1008
 
 
 class Access:
-    """The rules of one service.
+    """The access rules of one service.
 
     Args:
-        tokens: the tokens and their roles; None if nobody is asked for one.
-        hosts: names the service goes by, beside `localhost` and every address.
-        origins: other origins whose pages may ask, such as `https://desk.example`.
+        tokens: the tokens and their roles; None if requests need no token.
+        hosts: further host names of the service; `localhost` and IP addresses are always accepted.
+        origins: further origins whose pages may send requests, such as `https://desk.example`.
     """
 
     def __init__(self, tokens: Tokens | None = None, hosts: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
@@ -77,10 +77,10 @@ class Access:
 
     @classmethod
     def of(cls, stack: Stack) -> Self:
-        """The rules that the settings ask for.
+        """Return the rules that the settings describe.
 
         Raises:
-            SettingsError: the folder of tokens makes no sense.
+            SettingsError: the folder of tokens is invalid.
         """
         try:
             tokens = Tokens(Path(stack.tokens)) if stack.tokens else None
@@ -89,12 +89,12 @@ class Access:
         return cls(tokens, [stack.host, *split_list(stack.hosts)], split_list(stack.origins))
 
     def use_clock(self, clock: Clock) -> None:
-        """Have tokens end by the clock that the service decides by, whatever is done to its machine's."""
+        """Let tokens expire by the clock that the service decides by, even if the machine's clock is wrong."""
         if self.tokens is not None:
             self.tokens.clock = clock
 
     def admits(self, headers: Mapping[bytes, bytes], roles: Roles) -> bool:
-        """Whether a request that changes something is admitted to a route for `roles`."""
+        """True if a request that changes something may use a route for `roles`. Also set `ASKER`."""
         try:
             ASKER.set(self.check(headers, roles, changes=True).name)
         except Refused:
@@ -102,10 +102,10 @@ class Access:
         return True
 
     def check(self, headers: Mapping[bytes, bytes], roles: Roles, *, changes: bool) -> Bearer:
-        """Admit a request to a route for `roles`: whose it is. Header names are in lower case.
+        """Check that a request may use a route for `roles`, and return its bearer. Header names are in lower case.
 
         Raises:
-            Refused: it may not ask; nothing of it was read but its headers.
+            Refused: it may not. Only its headers have been read.
         """
         host = headers.get(b"host")
         if host is not None and not self._is_host(host):
@@ -133,11 +133,11 @@ class Access:
         return UNRESTRICTED
 
     def roles_of(self, headers: Mapping[bytes, bytes]) -> Roles:
-        """The roles of what a request shows: its token, or a page's session. All of them if tokens are off."""
+        """Return the roles of a request's token or page session; all roles if tokens are off."""
         return self.bearer(headers).roles
 
     def bearer(self, headers: Mapping[bytes, bytes]) -> Bearer:
-        """Who shows its token, or a page's session, with a request; `UNRESTRICTED` if tokens are off."""
+        """Return the bearer of a request's token or page session; `UNRESTRICTED` if tokens are off."""
         if self.tokens is None:
             return UNRESTRICTED
         authorization = headers.get(b"authorization")
@@ -149,10 +149,10 @@ class Access:
         return STRANGER
 
     async def guard(self, connection: ASGIConnection, handler: BaseRouteHandler) -> None:  # type: ignore[type-arg] # any
-        """Admit a request to one of the app's routes.
+        """Check that a request may use a route of the app.
 
         Raises:
-            Refused: it may not ask.
+            Refused: it may not use the route.
             WebSocketException: it may not open this websocket.
         """
         scope = connection.scope
@@ -179,11 +179,11 @@ class Access:
 
 
 OPEN = Access()
-"""Asks for no token."""
+"""Access without tokens."""
 
 
 def _name(host: bytes) -> str:
-    """The host of a `Host` header, without its port; empty if it makes no sense."""
+    """Return the host of a `Host` header, without its port; empty if it is invalid."""
     try:
         return urlsplit(b"//" + host).hostname.decode("ascii").rstrip(".")  # type: ignore[union-attr] # caught
     except (ValueError, AttributeError):
@@ -199,9 +199,9 @@ def _is_address(name: str) -> bool:
 
 
 def _sessions(cookie: bytes) -> list[str]:
-    """What our cookie holds, wherever it stands among those of other programs on the same host, odd as they may be.
+    """Return the values of our cookie, ignoring the cookies of other programs on the same host, however malformed.
 
-    Another one of the same name, as for another path, does not hide it.
+    There may be several of the same name, for example for other paths.
     """
     found = []
     for part in cookie.split(b";"):

@@ -1,4 +1,4 @@
-"""The HTTP app every service is: health, metrics, problem details, strict bodies, an offline OpenAPI page."""
+"""The HTTP app of a service: health, metrics, problem details, strict bodies, an OpenAPI page that works offline."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -41,17 +41,17 @@ log = structlog.get_logger()
 
 
 class StrictRequest(Request[Any, Any, Any]):
-    """Decodes a JSON body straight into the handler's declared type.
+    """Decodes a JSON body directly into the type that the handler declares.
 
-    Litestar would decode into plain Python values first and convert those leniently: `"5"` would pass for 5, and a
-    number for a price would go through a float.
+    Litestar would first decode it into plain Python values, and convert those leniently: it would accept `"5"` for 5,
+    and convert a price to a float in between.
     """
 
     async def json(self) -> Any:
-        """The body as the type the handler declares for `data`.
+        """Return the body as the type that the handler declares for `data`.
 
         Raises:
-            Refused: the body is no JSON, or not of that type; `field` names the offender.
+            Refused: the body is not JSON, or not of that type; `field` names the invalid field.
         """
         if self._json is Empty:
             data_field = self.route_handler.parsed_data_field
@@ -62,7 +62,7 @@ class StrictRequest(Request[Any, Any, Any]):
 
 @cache
 def _decoder(kind: Any) -> StrictDecoder[Any]:
-    """Making a decoder takes longer than using it."""
+    """Cached, because creating a decoder takes longer than decoding."""
     return StrictDecoder(kind)
 
 
@@ -70,7 +70,7 @@ def decode(body: bytes | bytearray, decoder: StrictDecoder[T]) -> T:
     """Decode JSON strictly.
 
     Raises:
-        Refused: BAD_REQUEST for what is no JSON, INVALID_FIELD for what is not of the decoder's type.
+        Refused: BAD_REQUEST if it is not JSON, INVALID_FIELD if it is not of the decoder's type.
     """
     try:
         return decoder.decode(body)
@@ -102,13 +102,13 @@ def _invalid(error: msgspec.ValidationError) -> Refused:
 
 
 def _quoted(text: str) -> str:
-    """The field that msgspec quotes when it is missing or unknown, as in "Object missing required field `symbol`"."""
+    """Return the missing or unknown field that msgspec quotes, as in "Object missing required field `symbol`"."""
     parts = text.split("`")
     return parts[1] if len(parts) >= 3 and "field" in text else ""
 
 
 def problems(*refusals: Refusal) -> dict[int, ResponseSpec]:
-    """How these refusals are answered, for the OpenAPI page: a problem detail each, by status."""
+    """Return the responses to these refusals, by status, for the OpenAPI page."""
     titles: dict[int, list[str]] = {}
     for refusal in refusals:
         titles.setdefault(refusal.status, []).append(f"`{refusal.slug}`: {refusal.title}.")
@@ -119,7 +119,7 @@ def problems(*refusals: Refusal) -> dict[int, ResponseSpec]:
 
 
 def problem_response(problem: Problem, retry_after: int | None = None) -> Response[bytes]:
-    """A problem detail as an HTTP response."""
+    """Return a problem detail as an HTTP response."""
     headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
     if problem.status == Refusal.UNAUTHENTICATED.status:
         headers["WWW-Authenticate"] = "Bearer"
@@ -148,19 +148,19 @@ def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Respons
 
 
 def _docs_assets() -> Router:
-    """The OpenAPI page's scripts and styles, from an installed package: the page asks no other host."""
+    """Serve the OpenAPI page's scripts and styles from an installed package, so that it needs no other host."""
     folder = resources.files("litestar_offline_docs") / "static"
     return create_static_files_router(path=_DOCS_PATH, directories=[str(folder)], name="docs-assets", opt=anyone())
 
 
 def _docs() -> Router:
-    """Where the OpenAPI page is. Its own script is written into it, so its policy cannot forbid that."""
+    """The router of the OpenAPI page. The page has an inline script, so its policy must permit that."""
     policy = ResponseHeader(name="Content-Security-Policy", value=_DOCS_POLICY)
     return Router("/schema", route_handlers=[], include_in_schema=False, opt=anyone(), response_headers=[policy])
 
 
-async def _never_guessed(message: Message, _: Scope) -> None:
-    """Have no browser take an answer for another kind of file than it is told to be."""
+async def _forbid_sniffing(message: Message, _: Scope) -> None:
+    """Forbid browsers to guess the content type of a response."""
     if message["type"] == "http.response.start":
         MutableScopeHeaders.from_message(message)["x-content-type-options"] = "nosniff"
 
@@ -176,17 +176,17 @@ def create_app(
     static: Sequence[ControllerRouterHandler] = (),
     samples: openapi.Samples = MappingProxyType({}),
 ) -> Litestar:
-    """The app of one service.
+    """Return the app of a service.
 
     Args:
         title: the service's name, as its OpenAPI page shows it.
-        description: what it does.
-        health: its account of what it waits for.
-        access: who may ask.
+        description: what the service does.
+        health: its health.
+        access: its access rules.
         routes: its handlers.
-        before: called at each scrape of `/metrics`, to set gauges that are read off state.
-        static: handlers of static files, left out of the OpenAPI page.
-        samples: of the service's own messages, for the OpenAPI page.
+        before: called before each scrape of `/metrics`, to set gauges from the service's state.
+        static: handlers of static files, which the OpenAPI page omits.
+        samples: samples of the service's own messages, for the OpenAPI page.
     """
 
     @get(
@@ -214,7 +214,7 @@ def create_app(
         request_class=StrictRequest,
         guards=[access.guard],
         state=State({"access": access}),
-        before_send=[_never_guessed],
+        before_send=[_forbid_sniffing],
         logging_config=None,
         request_max_body_size=MAX_BODY,
         exception_handlers={Refused: _on_refused, HTTPException: _on_http_exception, Exception: _on_unexpected},

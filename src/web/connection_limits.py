@@ -1,19 +1,19 @@
-"""HTTP connections that cannot starve each other: bounds on how long a request may take to arrive, on what is kept of
-it, and on how many connections there are.
+"""Limits that keep HTTP connections from starving each other: on how long a request may take to arrive, on the memory
+for it, and on the number of connections.
 
-There is no timer and no clock reading for a request: one look a second at every connection finds those that keep us
-waiting. A connection is busy while a request of its is whole and not answered yet; any other waits for its client.
+Requests have no timers. Instead, all connections are checked once a second. A connection is busy while it has a
+complete request that is not answered yet; otherwise it waits for its client.
 
 - A request must be complete `ARRIVAL_TIMEOUT` seconds after it began. The first one must begin that soon after its
   connection was made. A connection that is kept for another request is closed after `KEEP_ALIVE_TIMEOUT`.
-- A head is at most `MAX_HEAD`, a body `MAX_BODY`, a request altogether `MAX_REQUEST` (`web/http1.py`).
-- Of a connection no more is read while `MAX_UNREAD` bytes wait for their turn. All connections together keep at most
-  `MAX_BUFFERED` of what they read; one that would exceed it is refused.
-- At most `REQUESTS_PER_TURN` requests of one connection are begun before the others have their turn.
-- There are at most `MAX_CONNECTIONS`. When one more comes, those that have kept us waiting for the longest are closed:
-  idle ones, and a flood's own first of all. Only if all are busy is the new one refused. All clients of one machine or
-  proxy have the same address, so addresses are not counted.
-- At most `MAX_STREAMS` of them are websockets, which are never idle.
+- A head has at most `MAX_HEAD` bytes, a body `MAX_BODY`, and a whole request `MAX_REQUEST` (`web/http1.py`).
+- No more is read from a connection while `MAX_UNREAD` of its bytes wait for their turn. All connections together buffer
+  at most `MAX_BUFFERED` bytes; one that would exceed this is refused.
+- At most `REQUESTS_PER_TURN` requests of one connection are begun before the other connections have their turn.
+- There are at most `MAX_CONNECTIONS`. A further one displaces those that have waited longest for their clients: idle
+  ones, above all those of a flood. It is refused only if all others are busy. Connections are not counted by address,
+  because all clients of one machine or proxy have the same address.
+- At most `MAX_STREAMS` of the connections are websockets, which are never idle.
 """
 
 import ctypes
@@ -23,19 +23,19 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 ARRIVAL_TIMEOUT = 10.0
-"""Seconds a request may take to arrive."""
+"""How long a request may take to arrive, in seconds."""
 
 KEEP_ALIVE_TIMEOUT = 30.0
-"""Seconds a connection is kept for its next request."""
+"""How long a connection is kept for its next request, in seconds."""
 
 LINGER_TIMEOUT = 2.0
-"""Seconds in which the client may read why it was refused, before what it still sends ends the connection."""
+"""How long a refused client may take to read the reason before the connection is aborted, in seconds."""
 
 MAX_BUFFERED = 64 * 1024 * 1024
-"""Bytes that were read and not answered, of all connections."""
+"""The most bytes of unanswered requests, of all connections together."""
 
 TRIM_THRESHOLD = 8 * 1024 * 1024
-"""Once this much less is kept than was at a time, the memory goes back to the machine."""
+"""Freed memory is returned to the machine once the buffered bytes have fallen this far below their peak."""
 
 REQUESTS_PER_TURN = 4
 
@@ -43,17 +43,17 @@ MAX_CONNECTIONS = 2_000
 MAX_STREAMS = 1_000
 
 CHECK_INTERVAL = 1.0
-"""Seconds between two looks at every connection."""
+"""The interval between checks of all connections, in seconds."""
 
 EVICTED_SHARE = 0.05
-"""The share of the connections that are closed at once to make room: a look costs more the more there are."""
+"""The share of the connections that is closed at once to make room, so that they are not searched each time."""
 
 RESERVED_FILES = 200
-"""Open files left for all that is no connection."""
+"""How many open files are reserved for everything but connections."""
 
 CLOSED = Counter("quotestream_http_closed", "Connections closed or refused because of a limit.", ["reason"])
 CONNECTIONS = Gauge("quotestream_http_connections", "Open HTTP and websocket connections.")
-BUFFERED = Gauge("quotestream_http_buffered_bytes", "Bytes of requests that were read and not answered yet.")
+BUFFERED = Gauge("quotestream_http_buffered_bytes", "Bytes of requests that were read and are not answered yet.")
 
 for _reason in ("slow", "no-http", "large-head", "large-request", "memory", "crowded-out", "crowded", "streams"):
     CLOSED.labels(_reason)
@@ -62,7 +62,7 @@ log = structlog.get_logger()
 
 
 def raise_file_limit() -> None:
-    """Have this process allowed as many open files as the limits need, as far as the machine lets it."""
+    """Raise this process's limit of open files to what the connection limits need, as far as the machine permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + RESERVED_FILES
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -70,11 +70,11 @@ def raise_file_limit() -> None:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
-        log.warning("too few open files for the connections that are let in", allowed=allowed, wanted=wanted)
+        log.warning("the limit of open files is too low for the permitted connections", allowed=allowed, wanted=wanted)
 
 
 def trim_memory() -> None:
-    """Have the C library give back what it keeps of freed memory, where it can."""
+    """Make the C library return freed memory to the machine, if it can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

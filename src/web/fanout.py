@@ -1,7 +1,6 @@
-"""Latest-value fan-out to slow readers: each subscriber gets whole rows, the newest of each key, in one batch.
+"""Latest-value fan-out to slow readers: each reader receives the newest row of each key, in batches.
 
-A reader that falls behind skips values but never the latest one, so a dropped frame does no harm and memory stays
-bounded by the number of keys.
+A reader that lags skips values, but never the latest one. So the memory is bounded by the number of keys.
 """
 
 import asyncio
@@ -20,12 +19,12 @@ class Subscription(Generic[T]):
         self._arrived = asyncio.Event()
 
     def put(self, key: str, row: T) -> None:
-        """Offer a row; it replaces a pending one of the same key."""
+        """Add a row; it replaces a pending row of the same key."""
         self._pending[key] = row
         self._arrived.set()
 
     async def take(self) -> list[T]:
-        """Wait until something changed, and return the newest row of each changed key."""
+        """Wait until rows have changed, and return the newest row of each changed key."""
         await self._arrived.wait()
         self._arrived.clear()
         rows, self._pending = list(self._pending.values()), {}
@@ -33,21 +32,21 @@ class Subscription(Generic[T]):
 
 
 class Fanout(Generic[T]):
-    """Rows by key, and the readers that want every newest one."""
+    """Rows by key, and the subscriptions to them."""
 
     def __init__(self) -> None:
         self.rows: dict[str, T] = {}
         self._subscriptions: set[Subscription[T]] = set()
 
     def publish(self, key: str, row: T) -> None:
-        """Set a row and offer it to every reader."""
+        """Set a row, and send it to all readers."""
         self.rows[key] = row
         for subscription in self._subscriptions:
             subscription.put(key, row)
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription[T]]:
-        """Read: the subscription begins with nothing pending; the rows so far are in `rows`."""
+        """Subscribe to changes from now on. The current rows are in `rows`."""
         subscription: Subscription[T] = Subscription({})
         self._subscriptions.add(subscription)
         try:

@@ -1,11 +1,11 @@
-"""A shorter way for one busy route: from the socket to the answer and back, past ASGI and the framework.
+"""A fast path for one busy route, from the socket to the handler and back, without ASGI and the framework.
 
-For a small JSON message, what stands between the two (a task and two events a request, routing, argument signatures,
-response objects) costs several times what decoding, deciding and encoding do. `web/protocol.py` answers this one
-route itself, as the app would: strict decoding, problem details.
+For a small JSON message, the framework's part (a task and two events per request, routing, argument signatures,
+response objects) costs several times as much as decoding, deciding and encoding. So `web/protocol.py` handles this one
+route itself, and responds exactly as the app would: with strict decoding and problem details.
 
-The app declares the same route, for its OpenAPI page and for the requests that are left to it: those that are not
-admitted, which it refuses as it does on every route.
+The app declares the same route, for its OpenAPI page and for requests that access control refuses: the app then sends
+the same refusal as for every route.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class FastRoute(Generic[T]):
-    """A route: `POST path` of a `kind` is answered with status 200 and what `answer` comes to, or its refusal.
+    """A route: `POST path` with a body of type `kind`.
 
-    It is for the bearers of `roles`.
+    The response is the result of `handler` with status 200, or its refusal. Only bearers of `roles` may use it.
     """
 
     def __init__(
-        self, path: str, kind: type[T], answer: Callable[[T], "asyncio.Future[Any]"], roles: Roles = NOBODY
+        self, path: str, kind: type[T], handler: Callable[[T], "asyncio.Future[Any]"], roles: Roles = NOBODY
     ) -> None:
         self.path = path.encode("ascii")
         self.roles = roles
-        self._entry = StrictDecoder(kind)
-        self._answer = answer
+        self._decoder = StrictDecoder(kind)
+        self._handler = handler
 
-    def ask(self, body: bytearray) -> "asyncio.Future[Any]":
-        """Ask for the answer to a body.
+    def handle(self, body: bytearray) -> "asyncio.Future[Any]":
+        """Decode a body and call the handler with it.
 
         Raises:
-            Refused: the body is no such message; or at once by `answer`.
+            Refused: the body is invalid, or the handler refuses it at once.
         """
-        return self._answer(decode(body, self._entry))
+        return self._handler(decode(body, self._decoder))

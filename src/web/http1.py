@@ -1,22 +1,22 @@
-"""One HTTP/1.1 connection as a state machine, without I/O: what was read goes in, what is to be done comes out.
+"""One HTTP/1.1 connection as a state machine without I/O: bytes that were read go in, events come out.
 
-Every request that was read whole is given out once, in order, and the next one only when it has been answered. What
-follows a request waits unparsed until then, so that nothing that follows can take its answer away: not what is no HTTP,
-nor a client that shuts its sending half, nor an offer of another protocol. When nothing more can be read, one last step
-is left, and then the connection is over:
+Each complete request comes out once, in order, and only after the previous one has been answered. Bytes after a request
+wait unparsed until then. So nothing that follows a request can prevent its response: neither invalid HTTP, nor a client
+that shuts down its sending side, nor an offer of another protocol. When nothing more can be read, there is one final
+event, and then the connection has ended:
 
-    | read so far                                      | what comes out next                          |
-    | ------------------------------------------------ | -------------------------------------------- |
-    | a request is given out, and not answered         | nothing                                      |
-    | a whole request                                  | the `Request`                                |
-    | part of one, whose client asks if it may go on   | `Step.CONTINUE`, once                        |
-    | a request after which its client wants no more   | the `Request`, then `Step.CLOSE`             |
-    | what is no HTTP, or too large                    | a `Refuse`                                   |
-    | the end, within a request or before one          | `Step.CLOSE`                                 |
-    | a request to become a websocket                  | an `Upgrade`                                 |
+    | read so far                                          | next event                                   |
+    | ---------------------------------------------------- | -------------------------------------------- |
+    | a request that came out, and is not answered yet     | none                                         |
+    | a complete request                                   | the `Request`                                |
+    | part of a request that expects `100 Continue`        | `Step.CONTINUE`, once                        |
+    | a request after which the client wants to close      | the `Request`, then `Step.CLOSE`             |
+    | invalid HTTP, or something too large                 | a `Refuse`                                   |
+    | the end of the stream, in a request or between two   | `Step.CLOSE`                                 |
+    | a request to become a websocket                      | an `Upgrade`                                 |
 
-httptools parses. It is fed in pieces of `PIECE` bytes, so that no more than a dozen small requests are ever parsed
-ahead of their turn.
+httptools parses. It is fed in pieces of `PIECE` bytes, so that it never parses more than a dozen small requests ahead
+of their turn.
 """
 
 from collections import deque
@@ -27,32 +27,32 @@ import httptools
 from wire.errors import Problem, Refusal, Refused
 
 MAX_BODY = 64 * 1024
-"""Bytes of a body."""
+"""The largest body, in bytes."""
 
 MAX_HEAD = 32 * 1024
-"""Bytes of a request's head, to within a piece."""
+"""The largest head of a request, in bytes, to within a piece."""
 
 MAX_REQUEST = 256 * 1024
-"""Bytes of a whole request: a body in the smallest of chunks still fits, and is refused by its own limit."""
+"""The largest whole request, in bytes, with all framing of its body's chunks."""
 
 MAX_UNREAD = 4 * 1024
-"""Bytes that may wait for their turn before no more is read."""
+"""How many bytes may wait for their turn. While there are more, nothing is read."""
 
 PIECE = 512
 
-NO_HTTP = Refused(Refusal.BAD_REQUEST, "it is not HTTP/1.1").problem
+NOT_HTTP = Refused(Refusal.BAD_REQUEST, "it is not HTTP/1.1").problem
 HOST_MISSING = Refused(Refusal.BAD_REQUEST, "it must have one Host").problem
-TWICE = Refused(Refusal.BAD_REQUEST, "a header that identifies the client occurs twice").problem
+DUPLICATE_HEADER = Refused(Refusal.BAD_REQUEST, "a header that identifies the client occurs twice").problem
 BODY_TOO_LARGE = Refused(Refusal.TOO_LARGE, f"the limit is {MAX_BODY} bytes").problem
 HEAD_TOO_LARGE = Problem(type="about:blank", title="The request's head is too large", status=431)
-OTHER_VERSION = Problem(type="about:blank", title="only HTTP/1.1 is supported", status=505)
+UNSUPPORTED_VERSION = Problem(type="about:blank", title="only HTTP/1.1 is supported", status=505)
 
-_ONCE = frozenset({b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-type"})
-"""What decides who is let in: readers differ in which of two they take."""
+_UNIQUE_HEADERS = frozenset({b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-type"})
+"""The headers that decide on access. Parsers differ in which of two they use, so each may occur only once."""
 
 
 class Request:
-    """A whole request. Header names are in lower case; `fields` has the last of each name."""
+    """A complete request. Header names are in lower case; `fields` has the last header of each name."""
 
     __slots__ = ("body", "fields", "headers", "keep_alive", "method", "target", "version")
 
@@ -69,12 +69,12 @@ class Request:
 
     @property
     def has_body(self) -> bool:
-        """Whether its head says that a body follows."""
+        """True if its head announces a body."""
         return b"transfer-encoding" in self.fields or self.fields.get(b"content-length", b"0") != b"0"
 
 
 class Refuse:
-    """The last thing to say: why no more requests are taken. `reason` is what it counts as."""
+    """The final response: why no more requests are accepted. `reason` is the label of its metric."""
 
     __slots__ = ("problem", "reason", "retry_after")
 
@@ -85,7 +85,7 @@ class Refuse:
 
 
 class Upgrade:
-    """From here on the connection is a websocket: `request` asked for it, and `rest` was read behind it."""
+    """The connection becomes a websocket: `request` requested it, and `rest` was read after it."""
 
     __slots__ = ("request", "rest")
 
@@ -95,41 +95,41 @@ class Upgrade:
 
 
 class Step(Enum):
-    """What is to be done besides answering."""
+    """What to do besides responding."""
 
-    CONTINUE = auto()  # tell the client to go on with its body
+    CONTINUE = auto()  # send `100 Continue`
     CLOSE = auto()
 
 
 Event = Request | Refuse | Upgrade | Step
 
 
-class _Stop(Exception):  # noqa: N818 # it is no error: httptools is told to parse no further
-    """What the parser makes of the rest does not matter."""
+class _Stop(Exception):  # noqa: N818 # it is no error
+    """Stops the parser: the remaining bytes do not matter."""
 
 
 class Connection:
     """The state of one connection.
 
     Attributes:
-        begun: how many requests have begun to arrive.
-        answering: whether a request was given out that is not answered.
-        partial: whether a part of a request has arrived.
-        ended: whether the client sends no more.
+        requests_begun: how many requests have begun to arrive.
+        responding: True while a request that came out is not answered.
+        partial: True while only a part of the next request has arrived.
+        eof: True once the client sends no more.
     """
 
     def __init__(self) -> None:
-        self.begun = 0
-        self.answering = False
+        self.requests_begun = 0
+        self.responding = False
         self.partial = False
-        self.ended = False
+        self.eof = False
         self._parser = httptools.HttpRequestParser(self)
         self._unread = b""
-        self._at = 0
+        self._position = 0
         self._ready: deque[Request] = deque()
         self._last: Refuse | Upgrade | Step | None = None
-        self._over = False
-        self._asks_to_continue = False
+        self._ended = False
+        self._expects_continue = False
         self._upgrading = False
         self._in_head = True
         self._size = 0
@@ -140,85 +140,85 @@ class Connection:
         self._request: Request | None = None
 
     @property
-    def held(self) -> int:
-        """Bytes that were read and not answered."""
-        return len(self._unread) - self._at + self._parsed
+    def buffered(self) -> int:
+        """How many bytes of unanswered requests were read."""
+        return len(self._unread) - self._position + self._parsed
 
     @property
-    def takes_more(self) -> bool:
-        """Whether it makes sense to read on: enough waits otherwise, or nothing more will be taken."""
-        return len(self._unread) - self._at < MAX_UNREAD and self._last is None and not self._over
+    def wants_more(self) -> bool:
+        """True if more should be read: not too much is waiting, and more requests are accepted."""
+        return len(self._unread) - self._position < MAX_UNREAD and self._last is None and not self._ended
 
     @property
     def closes(self) -> bool:
-        """Whether the answer that is due is the last thing to say."""
+        """True if the connection closes after the current response."""
         return self._last is Step.CLOSE and not self._ready
 
     def receive(self, data: bytes) -> None:
-        """Bytes have been read."""
-        if self._last is not None or self._over:
+        """Add bytes that were read."""
+        if self._last is not None or self._ended:
             return
-        self._unread = data if self._at == len(self._unread) else self._unread[self._at :] + data
-        self._at = 0
+        self._unread = data if self._position == len(self._unread) else self._unread[self._position :] + data
+        self._position = 0
 
     def receive_end(self) -> None:
-        """The client sends no more. It still gets its answers."""
-        self.ended = True
+        """Note that the client sends no more. It still receives its responses."""
+        self.eof = True
 
-    def answered(self) -> None:
-        """The request that was given out has had its answer."""
-        self.answering = False
+    def response_sent(self) -> None:
+        """Note that the current request has been answered."""
+        self.responding = False
         if not self._ready:
             self._parsed = self._size
 
     def finish(self, last: Refuse | Step = Step.CLOSE) -> None:
-        """Take no more requests: answer the one that is given out, and say `last`."""
+        """Accept no more requests. After the current response, the last event is `last`."""
         self._ready.clear()
-        self._unread, self._at, self._parsed, self._size = b"", 0, 0, 0
+        self._unread, self._position, self._parsed, self._size = b"", 0, 0, 0
         self.partial = False
         self._last = last
 
-    def lost(self) -> None:
-        """There is no connection any more: nothing is kept, and the parser and this let go of each other."""
+    def discard(self) -> None:
+        """Drop all state once the connection is lost, including the reference cycle with the parser."""
         self.finish()
-        self._over = True
+        self._ended = True
         del self._parser
 
     def next(self) -> Event | None:
-        """What is to be done; None until something more is read or answered."""
-        if self.answering or self._over:
+        """Return the next event; None until more is read or answered."""
+        if self.responding or self._ended:
             return None
-        while not self._ready and self._last is None and self._at < len(self._unread):
+        while not self._ready and self._last is None and self._position < len(self._unread):
             self._parse()
         if self._ready:
-            self.answering = True
+            self.responding = True
             return self._ready.popleft()
-        if self._last is None and self.ended:
+        if self._last is None and self.eof:
             self._last = Step.CLOSE
         if self._last is not None:
-            self._over = True
+            self._ended = True
             return self._last
-        if self._asks_to_continue:
-            self._asks_to_continue = False
+        if self._expects_continue:
+            self._expects_continue = False
             return Step.CONTINUE
         return None
 
     def _parse(self) -> None:
-        """Have the next piece parsed."""
-        piece = self._unread if len(self._unread) <= PIECE else self._unread[self._at : self._at + PIECE]
-        self._at += len(piece)
+        """Parse the next piece."""
+        piece = self._unread if len(self._unread) <= PIECE else self._unread[self._position : self._position + PIECE]
+        self._position += len(piece)
         self._piece = len(piece)
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(piece[upgrade.args[0] :] + self._unread[self._at :])
+            self._upgrade(piece[upgrade.args[0] :] + self._unread[self._position :])
             return
         except httptools.HttpParserCallbackError:
             if self._last is None:
                 raise
         except httptools.HttpParserError:
             if self._last is None:
-                self._last = Refuse(NO_HTTP, "no-http")
+                self._last = Refuse(NOT_HTTP, "no-http")
         self._size += len(piece)
         self._parsed += len(piece)
         if self._last is None and self._size > MAX_HEAD:
@@ -227,21 +227,21 @@ class Connection:
             elif self._size > MAX_REQUEST:
                 self._last = Refuse(BODY_TOO_LARGE, "large-request")
         if self._last is not None:
-            self._unread, self._at = b"", 0
+            self._unread, self._position = b"", 0
             self.partial = False
 
     def _upgrade(self, rest: bytes) -> None:
-        """The parser has stopped behind a head that offers another protocol."""
+        """Handle a head that offers another protocol; the parser has stopped after it."""
         request = self._request
-        assert request is not None  # noqa: S101 # its head is whole
-        self._unread, self._at, self.partial = b"", 0, False
+        assert request is not None  # noqa: S101 # its head is complete
+        self._unread, self._position, self.partial = b"", 0, False
         if _asks_for_websocket(request):
             self._last = Upgrade(request, rest)
         elif request.method == b"CONNECT":
-            self._last = Refuse(NO_HTTP, "no-http")
+            self._last = Refuse(NOT_HTTP, "no-http")
         else:
-            # We do not take the offer. The parser would leave the body to the other protocol: so it reads the same
-            # request again, without the offer.
+            # Decline the offer. The parser would leave the body to the other protocol, so a new parser reads the
+            # request again without the offer.
             lines = [b"%b: %b\r\n" % header for header in request.headers if header[0] != b"upgrade"]
             head = b"%b %b HTTP/%b\r\n%b\r\n" % (
                 request.method,
@@ -249,17 +249,17 @@ class Connection:
                 request.version.encode(),
                 b"".join(lines),
             )
-            self.begun -= 1
+            self.requests_begun -= 1
             self._parser = httptools.HttpRequestParser(self)
             self._unread = head + rest
 
     # --- called by the parser -------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Begin a request."""
         if self._last is not None:
             raise _Stop
-        self.begun += 1
+        self.requests_begun += 1
         self.partial = True
         self._size = 0
         self._in_head = True
@@ -267,16 +267,16 @@ class Connection:
         self._headers = []
 
     def on_url(self, url: bytes) -> None:
-        """A piece of its target."""
+        """Add a piece of the target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or behind a body a trailer, which says nothing to us."""
+        """Add a header. Ignore a trailer, which comes after the body."""
         if self._in_head:
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Its head is whole."""
+        """Create the request, since its head is complete, and check it."""
         self._in_head = False
         parser = self._parser
         version = parser.get_http_version()
@@ -290,31 +290,31 @@ class Connection:
         if b"host" not in fields and version == "1.1":
             self._refuse(HOST_MISSING, "no-http")
         if version not in ("1.1", "1.0"):
-            self._refuse(OTHER_VERSION, "no-http")
+            self._refuse(UNSUPPORTED_VERSION, "no-http")
         if not self._target.isascii():
-            self._refuse(NO_HTTP, "no-http")
+            self._refuse(NOT_HTTP, "no-http")
         length = fields.get(b"content-length")
         if length is not None and (len(length) > 18 or int(length) > MAX_BODY):
             self._refuse(BODY_TOO_LARGE, "large-request")
         if b"expect" in fields and version == "1.1" and fields[b"expect"].lower() == b"100-continue":
-            self._asks_to_continue = True
+            self._expects_continue = True
 
     def on_body(self, body: bytes) -> None:
-        """A piece of its body."""
-        assert self._request is not None  # noqa: S101 # its head is whole
-        self._asks_to_continue = False
+        """Add a piece of the body."""
+        assert self._request is not None  # noqa: S101 # its head is complete
+        self._expects_continue = False
         self._request.body += body
         if len(self._request.body) > MAX_BODY:
             self._refuse(BODY_TOO_LARGE, "large-request")
 
     def on_message_complete(self) -> None:
-        """It is whole."""
+        """Add the complete request to those that may come out."""
         request = self._request
-        assert request is not None  # noqa: S101 # its head is whole
-        if self._upgrading:  # the parser stops here, whatever the head says of a body: see `_upgrade`
+        assert request is not None  # noqa: S101 # its head is complete
+        if self._upgrading:  # the parser stops here even if a body follows: see `_upgrade`
             return
         self._request = None
-        self._asks_to_continue = False
+        self._expects_continue = False
         self.partial = False
         self._size = -self._piece  # which is counted once it has been parsed
         self._ready.append(request)
@@ -322,12 +322,12 @@ class Connection:
             self._last = Step.CLOSE
 
     def _merge(self, request: Request) -> None:
-        """Headers that are there more than once."""
+        """Handle headers that occur more than once."""
         names = [name for name, _ in request.headers]
-        for name in _ONCE:
+        for name in _UNIQUE_HEADERS:
             if names.count(name) > 1:
-                self._refuse(HOST_MISSING if name == b"host" else TWICE, "no-http")
-        if names.count(b"cookie") > 1:  # a proxy may hand one on in pieces
+                self._refuse(HOST_MISSING if name == b"host" else DUPLICATE_HEADER, "no-http")
+        if names.count(b"cookie") > 1:  # a proxy may split a cookie header
             whole = b"; ".join(value for name, value in request.headers if name == b"cookie")
             request.fields[b"cookie"] = whole
             request.headers = [header for header in request.headers if header[0] != b"cookie"]

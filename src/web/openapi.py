@@ -1,5 +1,5 @@
-"""What the OpenAPI document of a service says beyond what its routes declare: what each message is, with a sample, what
-each answer is, and what the parts of a path are."""
+"""Additions to the OpenAPI document of a service, beyond what its routes declare: descriptions and samples of messages,
+and descriptions of responses and parameters."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ from process.health import HealthReport
 from wire.samples import SAMPLES
 
 Samples = Mapping[type[msgspec.Struct], str]
-"""A sample of each kind of message, as JSON."""
+"""A sample of each type of message, as JSON."""
 
 _HEALTH: Samples = {
     HealthReport: (
@@ -35,32 +35,35 @@ _HEALTH: Samples = {
     )
 }
 
-_IN_ADDRESSES = {
-    "symbol": ("A symbol of the market file: 1 to 32 letters, digits, `_` or `-`.", "AAPL"),
-    "reservation_id": ("A reservation's id: its quote's, and `-r`.", "AAPL-v98-r9-a1-r"),
+_PARAMETERS = {
+    "symbol": ("A symbol: 1 to 32 letters, digits, `_` or `-`.", "AAPL"),
+    "reservation_id": ("A reservation's id: the id of its quote, with `-r`.", "AAPL-v98-r9-a1-r"),
     "quote_id": ("A quote's id.", "AAPL-v98-r9-a1"),
-    "after": ("Where a page goes on, as the one before it tells.", "2026-11-23T05:49:23.933201+00:00,AAPL-v98-r9-a1-r"),
-    "If-Match": ("The `ETag` of the instrument as it was read.", '"57"'),
-    "as_of": ("A time, with its zone; for one position also a version.", "2026-11-23T16:00:00Z"),
+    "after": (
+        "Where the page begins, from the link in the previous page.",
+        "2026-11-23T05:49:23.933201+00:00,AAPL-v98-r9-a1-r",
+    ),
+    "If-Match": ("The `ETag` of the instrument when it was read.", '"57"'),
+    "as_of": ("A time, with its time zone; for one position also a version.", "2026-11-23T16:00:00Z"),
 }
-"""What the parts of our paths and queries are, each with an example."""
+"""The description and an example of each parameter of our routes."""
 
-_SAYS_NOTHING = {status.description for status in HTTPStatus}
-"""How an answer is described whose route does not describe it."""
+_DEFAULT_DESCRIPTIONS = {status.description for status in HTTPStatus}
+"""The default descriptions of responses, for routes that do not describe them."""
 
 
 @dataclass
 class CompleteConfig(OpenAPIConfig):
-    """Makes documents that complete themselves.
+    """Creates documents with our additions.
 
     Attributes:
-        samples: of the service's own messages, beside those that several services have.
+        samples: samples of the service's own messages, beside those that several services share.
     """
 
     samples: Samples = field(default_factory=dict)
 
     def to_openapi_schema(self) -> OpenAPI:
-        """The document, as far as it is known before its routes are."""
+        """Return the document; Litestar adds the routes to it later."""
         begun = super().to_openapi_schema()
         document = _Document(**{part.name: getattr(begun, part.name) for part in fields(begun)})
         document.samples = {**SAMPLES, **_HEALTH, **self.samples}
@@ -68,7 +71,7 @@ class CompleteConfig(OpenAPIConfig):
 
 
 class _Document(OpenAPI):
-    """Completed when somebody asks for it: making one takes a moment that no start has to wait for."""
+    """Completed when it is first requested, so that no start waits for it."""
 
     samples: Samples
 
@@ -78,10 +81,10 @@ class _Document(OpenAPI):
 
 
 def security(*, on: bool) -> dict[str, Any]:
-    """What a document says of tokens: nothing if they are off."""
+    """Return the document's security scheme for tokens; empty if they are off."""
     if not on:
         return {}
-    scheme = SecurityScheme(type="http", scheme="bearer", description="A token with a role that the route is for.")
+    scheme = SecurityScheme(type="http", scheme="bearer", description="A token with a role that the route permits.")
     return {"components": Components(security_schemes={"token": scheme}), "security": [{"token": []}]}
 
 
@@ -98,11 +101,11 @@ def _complete(document: OpenAPI, samples: Samples) -> None:
     for operation in _operations(document):
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):
-                parameter.description, example = _IN_ADDRESSES[parameter.name]
+                parameter.description, example = _PARAMETERS[parameter.name]
                 parameter.examples = {parameter.name: Example(value=example)}
         for response in (operation.responses or {}).values():
-            if isinstance(response, OpenAPIResponse) and response.description in _SAYS_NOTHING:
-                response.description = _of(response, document.components) or response.description
+            if isinstance(response, OpenAPIResponse) and response.description in _DEFAULT_DESCRIPTIONS:
+                response.description = _description(response, document.components) or response.description
 
 
 def _operations(document: OpenAPI) -> Iterator[Operation]:
@@ -112,8 +115,8 @@ def _operations(document: OpenAPI) -> Iterator[Operation]:
                 yield operation
 
 
-def _of(response: OpenAPIResponse, components: Components) -> str:
-    """What the message is that a response has: the first sentence of its schema."""
+def _description(response: OpenAPIResponse, components: Components) -> str:
+    """Describe a response by the first line of its message's description."""
     for content in (response.content or {}).values():
         schema = content.schema
         every = "Of each: " if isinstance(schema, Schema) and schema.items else ""

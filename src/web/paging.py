@@ -1,17 +1,17 @@
-"""Answers about many symbols, a page at a time: there may be thousands, and an answer is bounded."""
+"""Paging of responses about many symbols: there may be thousands, and a response is bounded."""
 
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 PAGE_SIZE = 1_000
-"""Symbols that an answer has at most: up to 420 KB."""
+"""The most symbols in a response, which is up to 420 KB large."""
 
 PAGING = (
     f"At most {PAGE_SIZE:,} symbols, by name. If there are more, the header `Link` names the next page "
-    '(`rel="next"`); `after` is what that link has, or any symbol.'
+    '(`rel="next"`); `after` is the one in that link, or any symbol.'
 )
-"""What the routes say about it."""
+"""The description of paging in the OpenAPI document."""
 
 
 class _Row(Protocol):
@@ -23,12 +23,12 @@ R = TypeVar("R", bound=_Row)
 
 
 def page(path: str, rows: Iterable[R], after: str | None = None) -> tuple[list[R], Mapping[str, str]]:
-    """The rows of the symbols that come after one, by name, and the headers of the answer to a GET of `path`."""
+    """Return the rows of the symbols after `after`, by name, and the headers of the response to GET `path`."""
     rest = sorted((row for row in rows if after is None or row.symbol > after), key=lambda row: row.symbol)
     shown = rest[:PAGE_SIZE]
     return shown, {} if len(rest) == len(shown) else link(path, shown[-1].symbol)
 
 
 def link(path: str, after: str) -> Mapping[str, str]:
-    """The header that names the next page of an answer to a GET of `path`: what comes after a place."""
+    """Return the header that links the next page of the response to GET `path`."""
     return {"Link": f'<{path}{"&" if "?" in path else "?"}after={quote(after)}>; rel="next"'}

@@ -1,4 +1,4 @@
-"""Run a service: its HTTP app and its own loops, until a signal or a failure, and out within five seconds."""
+"""Run a service: its HTTP app and its own loops, until a signal or a failure. It then ends within five seconds."""
 
 import asyncio
 import gc
@@ -22,16 +22,16 @@ from web.fast_route import FastRoute
 from web.server import Server
 
 STOP_DEADLINE = 4.5
-"""Seconds a service may take to stop; then the process ends anyway."""
+"""How long a service may take to stop, in seconds. After that the process ends anyway."""
 
 CANCEL_INTERVAL = 0.3
-"""Seconds after which loops that have not ended are cancelled again."""
+"""The interval at which loops that have not ended are cancelled again, in seconds."""
 
 DRAIN_TIMEOUT = 1.0
-"""Seconds in which requests that were begun are still answered while the service stops."""
+"""How long a stopping service still answers the requests that it has begun, in seconds."""
 
 PEER_TIMEOUT = 10.0
-"""Seconds a peer may leave what was sent to it untaken; then the kernel drops the connection."""
+"""How long sent data may stay unacknowledged before the kernel drops the connection, in seconds."""
 
 log = structlog.get_logger()
 
@@ -39,11 +39,11 @@ log = structlog.get_logger()
 def run(main: Callable[[], Awaitable[None]]) -> None:
     """Run `main` on uvloop. A failure is logged and ends the process with code 1, so that it is restarted.
 
-    Settings that make no sense end it with code 2 and one line that says why.
+    Invalid settings end it with code 2 and one line with the reason.
     """
-    _spare_the_collector()
+    _tune_garbage_collector()
     try:
-        uvloop.run(_ended(main))
+        uvloop.run(_as_coroutine(main))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
@@ -55,18 +55,18 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         os._exit(1)
 
 
-def _spare_the_collector() -> None:
-    """Have the garbage collector, which looks for cycles, look seldom, and never at what is here for good.
+def _tune_garbage_collector() -> None:
+    """Make the garbage collector run rarely, and ignore all objects that exist now.
 
-    What a request leaves behind goes with its last reference. At its default of every 700 objects the collector would
-    take a tenth of a busy service's time, and its longest looks would show in the latency.
+    It only searches for cycles, and the objects of a request are freed without it. At its default threshold of 700
+    objects, it would take a tenth of a busy service's time, and its longest runs would show in the latency.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
-async def _ended(main: Callable[[], Awaitable[None]]) -> None:
+async def _as_coroutine(main: Callable[[], Awaitable[None]]) -> None:
     await main()
 
 
@@ -75,21 +75,21 @@ async def serve(
     settings: ServiceSettings,
     service: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
-    direct: FastRoute[Any] | None = None,
+    fast_route: FastRoute[Any] | None = None,
     access: Access = OPEN,
 ) -> None:
-    """Serve `app` and run `service` beside it until SIGTERM or SIGINT; then `stop`, and end.
+    """Serve `app` and run `service` until SIGTERM or SIGINT. Then call `stop`, and end.
 
     Args:
-        app: the HTTP app; it answers from the first moment.
-        settings: say where to bind.
-        service: runs until cancelled; its failure ends the process.
-        stop: the orderly end, called before `service` is cancelled.
-        direct: a route of the app's that is answered ahead of it.
-        access: who may ask for that route, as the app knows it for all.
+        app: the HTTP app; it responds from the first moment.
+        settings: where to bind.
+        service: the service's loops. They run until they are cancelled; a failure ends the process.
+        stop: the service's orderly shutdown, called before `service` is cancelled.
+        fast_route: a route of the app that bypasses it.
+        access: the access rules of that route, the same as those of the app.
 
     Raises:
-        ExceptionGroup: what made the service or the server fail.
+        ExceptionGroup: the service or the server failed.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -98,17 +98,17 @@ async def serve(
 
     context = tls.server_context(settings.stack)
     if context is None and not is_loopback(settings.stack.host):
-        log.warning("orders, answers and tokens are sent unencrypted: QS_STACK_TLS_CERTIFICATE turns TLS on")
-    server = Server(tracing.trace_requests(app), direct, access)
+        log.warning("orders, responses and tokens are sent unencrypted: QS_STACK_TLS_CERTIFICATE turns TLS on")
+    server = Server(tracing.trace_requests(app), fast_route, access)
     async with asyncio.TaskGroup() as group:
         http = group.create_task(_serve_http(app, server, settings, context), name="http")
-        loops = group.create_task(_never_ends(service), name="service")
+        loops = group.create_task(_run_forever(service), name="service")
         await stopping.wait()
         log.info("stopping")
-        loop.call_later(STOP_DEADLINE, _give_up)
+        loop.call_later(STOP_DEADLINE, _force_exit)
         await stop()
         http.cancel()
-        while not loops.done():  # Python 3.11's `wait_for` loses a cancellation that comes together with its result
+        while not loops.done():  # in Python 3.11, `wait_for` loses a cancellation that coincides with its result
             loops.cancel()
             await asyncio.wait([loops], timeout=CANCEL_INTERVAL)
         await asyncio.wait([http])
@@ -126,10 +126,10 @@ async def _serve_http(app: Litestar, server: Server, settings: ServiceSettings, 
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind, and bound how long a connection outlives a peer that takes nothing any more.
+    """Bind a listening socket, and limit how long its connections may wait for a peer that stops reading.
 
-    Closing a connection waits until its peer has taken what was sent before: one that stopped reading would keep the
-    connection and its buffers for good.
+    Closing a connection waits until its peer has received everything. Without the limit, a peer that stopped reading
+    would keep the connection and its buffers forever.
     """
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -140,12 +140,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _never_ends(service: Callable[[], Awaitable[None]]) -> None:
+async def _run_forever(service: Callable[[], Awaitable[None]]) -> None:
     await service()
     raise RuntimeError("the service's loops ended by themselves")
 
 
-def _give_up() -> None:
+def _force_exit() -> None:
     log.error("did not stop in time", deadline_s=STOP_DEADLINE)
     sys.stdout.flush()
     os._exit(2)

@@ -1,4 +1,4 @@
-"""The HTTP server: every connection of a service, what they share, and how they end."""
+"""The HTTP server: the connections of a service, their shared state, and their shutdown."""
 
 import asyncio
 import contextvars
@@ -18,45 +18,45 @@ from web.protocol import HttpProtocol
 from web.websocket import WebSocketProtocol
 
 BACKLOG = 2048
-"""Connections that the kernel keeps for us while we are busy."""
+"""The largest backlog of connections that the kernel has accepted for us."""
 
 log = structlog.get_logger()
 
 
 class Server:
-    """Serves an ASGI app, and one route ahead of it.
+    """Serves an ASGI app, and one fast route that bypasses it.
 
     Args:
-        app: what answers.
-        direct: a route that is answered without the app.
-        access: who may ask for that route.
+        app: the ASGI app.
+        fast_route: a route that bypasses the app.
+        access: the access rules of that route.
 
     Attributes:
-        connections: those that speak HTTP.
-        streams: those that became websockets.
-        held: bytes of all connections that were read and not answered.
-        common: the header lines that every answer has.
+        connections: the connections that speak HTTP.
+        streams: the connections that became websockets.
+        buffered: how many bytes of unanswered requests all connections have read.
+        common_headers: the header lines of every response.
     """
 
-    def __init__(self, app: App, direct: FastRoute[Any] | None = None, access: Access = OPEN) -> None:
+    def __init__(self, app: App, fast_route: FastRoute[Any] | None = None, access: Access = OPEN) -> None:
         self.app = app
-        self.direct = direct
+        self.fast_route = fast_route
         self.access = access
         self.connections: set[HttpProtocol] = set()
         self.streams: set[WebSocketProtocol] = set()
-        self.held = 0
-        self.common = b""
+        self.buffered = 0
+        self.common_headers = b""
         self.stopping = False
-        self._most = 0
+        self._peak = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._set_date()
 
     async def serve(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        """Serve until cancelled; then every connection is closed, see `stop`.
+        """Accept connections until cancelled. Call `stop` to end those that are open.
 
         Args:
             listener: a bound socket.
-            tls: what HTTPS is served with.
+            tls: the TLS context for HTTPS; None for HTTP.
         """
         loop = asyncio.get_running_loop()
         accepting = await loop.create_server(
@@ -65,32 +65,32 @@ class Server:
             backlog=BACKLOG,
             ssl=tls,
             ssl_handshake_timeout=None if tls is None else connection_limits.ARRIVAL_TIMEOUT,
-            start_serving=False,  # so that it is closed although it is cancelled while it starts
+            start_serving=False,  # so that it is closed even if it is cancelled while it starts
         )
         try:
             await accepting.start_serving()
             while True:
                 await asyncio.sleep(connection_limits.CHECK_INTERVAL)
-                self._look(loop.time())
+                self._check(loop.time())
         finally:
             accepting.close()
 
     async def stop(self, timeout: float) -> None:
-        """End every connection: answer what was begun, as far as that takes no longer than `timeout` seconds."""
+        """End all connections. Requests that were begun are still answered within `timeout` seconds."""
         self.stopping = True
-        for connection in self._every():
-            connection.shut()
+        for connection in self._all_connections():
+            connection.shut_down()
         ends = asyncio.get_running_loop().time() + timeout
         while (self.connections or self._tasks) and asyncio.get_running_loop().time() < ends:  # noqa: ASYNC110 # two sets
             await asyncio.sleep(0.01)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in self._every():
+        for connection in self._all_connections():
             connection.abort()
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have something done that a connection waits for, apart from what its beginner was doing."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a connection's work in a task with an empty context, separate from that of the caller."""
         task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -98,22 +98,22 @@ class Server:
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a connection's work failed", exc_info=error)
+            log.error("the task of a connection failed", exc_info=error)
 
-    def _look(self, now: float) -> None:
+    def _check(self, now: float) -> None:
         self._set_date()
-        every = self._every()
+        every = self._all_connections()
         connection_limits.CONNECTIONS.set(len(every))
-        connection_limits.BUFFERED.set(self.held)
-        self._most = max(self._most, self.held)
-        if self._most - self.held > connection_limits.TRIM_THRESHOLD:
-            self._most = self.held
+        connection_limits.BUFFERED.set(self.buffered)
+        self._peak = max(self._peak, self.buffered)
+        if self._peak - self.buffered > connection_limits.TRIM_THRESHOLD:
+            self._peak = self.buffered
             connection_limits.trim_memory()
         for connection in every:
-            connection.look(now)
+            connection.check(now)
 
-    def _every(self) -> list[HttpProtocol | WebSocketProtocol]:
+    def _all_connections(self) -> list[HttpProtocol | WebSocketProtocol]:
         return [*self.connections, *self.streams]
 
     def _set_date(self) -> None:
-        self.common = b"date: %b\r\nx-content-type-options: nosniff\r\n" % formatdate(usegmt=True).encode()
+        self.common_headers = b"date: %b\r\nx-content-type-options: nosniff\r\n" % formatdate(usegmt=True).encode()

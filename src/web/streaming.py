@@ -1,4 +1,4 @@
-"""Streaming to websocket readers: frames go out, nothing comes in, and no reader can hold us up."""
+"""Streaming to websocket readers: frames go out, nothing comes in, and no reader can delay the service."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,34 +14,35 @@ from web.roles import READ
 from wire.errors import Refused
 
 SEND_TIMEOUT = 5.0
-"""Seconds a reader may take to make room for the next frame before it is given up."""
+"""How long sending a frame to a reader may take before it is disconnected, in seconds."""
 
 CHECK_INTERVAL = 2.0
-"""Seconds after which a reader's token is checked again: what is withdrawn ends the streams that it opened."""
+"""The interval at which a reader's token is checked again, in seconds, since a revoked token ends its streams."""
 
 
 async def stream(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes, None], readers: Gauge) -> None:
-    """Send frames until the reader leaves, speaks, or takes longer than `SEND_TIMEOUT` to make room for one.
+    """Send frames until the reader disconnects, sends anything, or blocks a frame for `SEND_TIMEOUT`.
 
     Args:
-        socket: not accepted yet.
-        frames: what to send, as text; Refused from it closes the socket with code 1013, "try again later".
-        readers: counts those connected.
+        socket: the websocket, not accepted yet.
+        frames: the frames to send, as text. If they raise Refused, the socket is closed with code 1013, "try again
+            later".
+        readers: the gauge that counts connected readers.
     """
     await socket.accept()
     with readers.track_inprogress():
         # Whichever ends first ends the other.
         sending = asyncio.create_task(_send(socket, frames))
-        leaving = asyncio.create_task(_left(socket))
-        losing = asyncio.create_task(_lost_its_token(socket))
+        leaving = asyncio.create_task(_until_reader_leaves(socket))
+        expiring = asyncio.create_task(_until_token_is_invalid(socket))
         try:
-            await asyncio.wait([sending, leaving, losing], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([sending, leaving, expiring], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (sending, leaving, losing):
+            for task in (sending, leaving, expiring):
                 task.cancel()
-            for ended in await asyncio.gather(sending, leaving, losing, return_exceptions=True):
+            for ended in await asyncio.gather(sending, leaving, expiring, return_exceptions=True):
                 if isinstance(ended, Exception) and not isinstance(ended, OSError | WebSocketDisconnect):
-                    raise ended  # the server tells of it, and closes
+                    raise ended  # the server logs it, and closes the socket
 
 
 async def _send(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes, None]) -> None:
@@ -56,16 +57,16 @@ async def _send(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes, 
             return
 
 
-async def _lost_its_token(socket: WebSocket[Any, Any, Any]) -> None:
-    """Wait until what the reader showed is not valid any more, and close the socket then."""
+async def _until_token_is_invalid(socket: WebSocket[Any, Any, Any]) -> None:
+    """Wait until the reader's token is no longer valid, and close the socket."""
     access: Access = socket.app.state.access
     headers = dict(socket.scope["headers"])
-    while access.roles_of(headers) & READ:  # noqa: ASYNC110 # nothing tells that a time is over
+    while access.roles_of(headers) & READ:  # noqa: ASYNC110 # nothing notifies of an expiry
         await asyncio.sleep(CHECK_INTERVAL)
-    await socket.close(1008, "the token is not valid any more")
+    await socket.close(1008, "the token is no longer valid")
 
 
-async def _left(socket: WebSocket[Any, Any, Any]) -> None:
-    """Wait until the reader leaves. One that sends something is wrong here, and is left."""
+async def _until_reader_leaves(socket: WebSocket[Any, Any, Any]) -> None:
+    """Wait until the reader disconnects or sends anything, which no reader should do."""
     with suppress(WebSocketDisconnect):
         await socket.receive()

@@ -1,13 +1,14 @@
-"""Bearer tokens: which roles each has, from a folder with a file a role.
+"""Bearer tokens and their roles, from a folder with one file per role.
 
-A file is named after its role, has mode 0600 and one token a line; a token has the roles of all files it is in. The
-first line is the one that our own clients send, the others are valid as well: so tokens are changed while everything
-runs. Behind a token its line may say `name=`, whose it is; `expires=`, when it ends (RFC 3339); and `rate=`, how many
-requests a second that change something each service takes of it, and at once. What changes in the folder is heard
-within a second. A change that makes no sense is told in the log, and what was valid before stays so until it does.
+A file is named after its role, has mode 0600 and contains one token per line. A token has the roles of all files that
+contain it. Our own clients send the first token of a file; the others are valid as well, so tokens can be replaced
+while everything runs. After the token, a line may contain `name=`, its owner; `expires=`, when it expires (RFC 3339);
+and `rate=`, how many requests per second that change something each service accepts with it, which is also the largest
+burst. Changes in the folder take effect within a second. An invalid change is logged, and the previous tokens stay
+valid until it is corrected.
 
-Tokens are looked up by a digest, which a client cannot steer towards one that is known: how long that takes tells
-nothing. Neither a token nor its digest is ever told to anyone.
+Tokens are looked up by digest. A client cannot choose a digest near a known one, so the duration of a look-up reveals
+nothing. Neither a token nor its digest is ever revealed.
 """
 
 import hmac
@@ -27,10 +28,10 @@ from process.installation import COMMAND
 from web.roles import NOBODY, READ, Role, Roles
 
 RELOAD_INTERVAL = 1.0
-"""Seconds after which the folder is looked at again, when somebody asks."""
+"""How long the folder is assumed to be unchanged after a check, in seconds."""
 
 SESSION_LIFETIME = 12 * 3600
-"""Seconds for which a page that was shown a token is not asked for it again."""
+"""How long a page that was given a token stays signed in, in seconds."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
@@ -42,7 +43,7 @@ log = structlog.get_logger()
 
 
 class Rate:
-    """How many requests of one token are taken: so many a second, and as many at once."""
+    """A rate limit of one token: so many requests per second, and as many in one burst."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
@@ -51,7 +52,7 @@ class Rate:
         self._updated_at = 0.0
 
     def take(self, now: float) -> bool:
-        """Whether one more may come at `now`, in seconds on a clock that only goes on; it is counted."""
+        """True if one more request is permitted at `now`, in seconds on a monotonic clock. If so, it is counted."""
         self._available = min(self._burst, self._available + (now - self._updated_at) * self._per_second)
         self._updated_at = now
         if self._available < 1:
@@ -60,7 +61,7 @@ class Rate:
         return True
 
     def retry_after(self) -> int:
-        """Whole seconds, at least one, after which one more may come if none does before."""
+        """Return the whole seconds, at least one, after which a request will be permitted if none comes before."""
         return max(1, math.ceil((1 - self._available) / self._per_second))
 
 
@@ -69,11 +70,11 @@ class TokenLine:
     """One line of a file.
 
     Attributes:
-        token: itself.
-        name: whose it is; empty if nobody says.
-        expires: when it ends; None if it does not.
-        rate: requests a second that change something; None if they are not bounded.
-        text: the line.
+        token: the token.
+        name: its owner; empty if the line names none.
+        expires: when it expires; None if never.
+        rate: the permitted requests per second that change something; None for no limit.
+        text: the whole line.
     """
 
     token: str
@@ -85,7 +86,7 @@ class TokenLine:
 
 @dataclass(slots=True)
 class Bearer:
-    """Who shows a token."""
+    """The owner of a token, and what they may do."""
 
     roles: Roles
     name: str
@@ -97,17 +98,17 @@ STRANGER = Bearer(NOBODY, "")
 
 
 class TokensError(Exception):
-    """The folder of tokens makes no sense; the message says why, and names no token."""
+    """The folder of tokens is invalid; the message says why, and contains no token."""
 
 
 class Tokens:
     """The tokens of a folder.
 
     Attributes:
-        clock: by which tokens and sessions end: the machine's, until it is replaced by the one the service decides by.
+        clock: the clock by which tokens and sessions expire: the machine's, until `Access.use_clock` replaces it.
 
     Raises:
-        TokensError: there is no such folder, or a file in it makes no sense.
+        TokensError: there is no such folder, or a file in it is invalid.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -118,11 +119,11 @@ class Tokens:
         self._replace(_read(folder))
 
     def roles(self, token: bytes) -> Roles:
-        """The roles of a token: none if nobody knows it."""
+        """Return the roles of a token; none if it is unknown or has expired."""
         return self.bearer(token).roles
 
     def bearer(self, token: bytes) -> Bearer:
-        """Who shows a token: `STRANGER` if nobody knows it, or it has expired."""
+        """Return the bearer of a token; `STRANGER` if it is unknown or has expired."""
         self._reload()
         found = self._bearers.get(sha256(token).digest(), STRANGER)
         if found.expires is not None and self.clock() >= found.expires:
@@ -135,7 +136,7 @@ class Tokens:
         return f"{until}.{_seal(token, until)}"
 
     def is_valid_session(self, session: str) -> bool:
-        """Whether a session was made from a token that may read, is not over, and the token still valid."""
+        """True if a session has not expired, and its token is still valid and may read."""
         self._reload()
         until, _, seal = session.partition(".")
         if not (until.isascii() and until.isdigit() and len(until) < 16 and seal.isascii()):
@@ -158,7 +159,7 @@ class Tokens:
         try:
             self._replace(_read(self._folder))
         except TokensError as error:
-            log.error("tokens cannot be read, the previous ones stay valid", error=str(error))  # noqa: TRY400 # it says all
+            log.error("tokens cannot be read, the previous ones stay valid", error=str(error))  # noqa: TRY400 # the text suffices
         else:
             log.info("tokens read again")
 
@@ -168,10 +169,10 @@ class Tokens:
 
 
 class TokenFile:
-    """The token that a client of ours sends: the first line of a file, read again when it changes.
+    """The token that one of our clients sends: the first of a file, which is read again when it changes.
 
     Raises:
-        TokensError: there is no such file, or it makes no sense.
+        TokensError: there is no such file, or it is invalid.
     """
 
     def __init__(self, file: Path) -> None:
@@ -180,10 +181,10 @@ class TokenFile:
         self._checked_at = -RELOAD_INTERVAL
         self._token = ""
         if not lines(file):
-            raise TokensError(f"{file}: no token in it")
+            raise TokensError(f"{file}: contains no token")
 
     def __call__(self) -> str:
-        """The token. One that cannot be read again stays as it was."""
+        """Return the token. If the file can no longer be read, return the previous one."""
         now = time.monotonic()
         if now - self._checked_at >= RELOAD_INTERVAL:
             self._checked_at = now
@@ -196,15 +197,15 @@ class TokenFile:
 
 
 def lines(file: Path) -> list[str]:
-    """The tokens of one file; none if it is not there. Raises as `read` does."""
+    """Return the tokens of a file; none if it does not exist. Raises what `read` raises."""
     return [line.token for line in read(file)]
 
 
 def read(file: Path) -> list[TokenLine]:
-    """The lines of one file; none if it is not there.
+    """Return the lines of a file; none if it does not exist.
 
     Raises:
-        TokensError: the file cannot be read, may be read by others, or holds something else.
+        TokensError: the file cannot be read, is readable by others, or contains anything else.
     """
     try:
         if file.stat().st_mode & 0o077:
@@ -213,12 +214,12 @@ def read(file: Path) -> list[TokenLine]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise TokensError(f"{file}: {getattr(error, 'strerror', '') or 'is no text'}") from error
+        raise TokensError(f"{file}: {getattr(error, 'strerror', '') or 'is not text'}") from error
     return [line for number, text in enumerate(found, start=1) for line in _parsed(file, number, text)]
 
 
 def _parsed(file: Path, number: int, text: str) -> list[TokenLine]:
-    """The tokens of a line, mostly one, with what it says of the last."""
+    """Return the tokens of a line, which is usually one. The options apply to the last."""
     tokens: list[str] = []
     options: dict[str, str] = {}
     for word in text.split():
@@ -230,7 +231,7 @@ def _parsed(file: Path, number: int, text: str) -> list[TokenLine]:
         else:
             raise TokensError(
                 f"{file}: token {number} is not 32 to 200 of A-Z a-z 0-9 . _ ~ + / = -; "
-                f"without the file, `{COMMAND} tokens` makes one with a new token"
+                f"delete the file, and `{COMMAND} tokens` creates it with a new token"
             )
     try:
         if "name" in options and not _NAME.fullmatch(options["name"]):
@@ -264,12 +265,12 @@ def _read(folder: Path) -> dict[bytes, Bearer]:
             if line.rate is not None:
                 bearer.rate = Rate(line.rate)
     if not found:
-        raise TokensError(f"{folder}: no tokens in it; its files are named {', '.join(Role)}")
+        raise TokensError(f"{folder}: contains no tokens; its files are named {', '.join(Role)}")
     return found
 
 
 def _stamp(folder: Path) -> _Stamp:
-    """What changes when a file does."""
+    """Return a value that changes whenever a file changes."""
     stamp: _Stamp = []
     for role in Role:
         try:

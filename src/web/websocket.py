@@ -1,6 +1,6 @@
-"""A connection that became a websocket: what an ASGI app sends goes out as frames, what comes in goes to the app.
+"""A connection that became a websocket: the ASGI app's messages go out as frames, and frames come in as messages.
 
-The `websockets` library speaks the protocol; it does no I/O of its own.
+The `websockets` library implements the protocol, without I/O.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from web.server import Server
 
 PING_INTERVAL = 20.0
-"""Seconds without a word after which a reader is asked whether it is there; as many later it is given up."""
+"""After how many seconds of silence a reader is pinged. After as many more it is disconnected."""
 
 _GOING_AWAY = 1012
 _FAILED = 1011
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 class WebSocketProtocol(asyncio.Protocol):
-    """One websocket, within an app's reach from when its client has asked for it."""
+    """One websocket, from its client's request on."""
 
     def __init__(self, server: "Server", transport: asyncio.Transport, request: Request, scope: Scope) -> None:
         self._server = server
@@ -51,17 +51,17 @@ class WebSocketProtocol(asyncio.Protocol):
         self._arrived.set()
         self._frames: list[bytes] = []
         self._text = False
-        self._gone = False
-        self._left = False
-        self._closed: float | None = None
+        self._lost = False
+        self._app_done = False
+        self._closed_at: float | None = None
         self._writable = asyncio.Event()
         self._writable.set()
-        self._heard = asyncio.get_running_loop().time()
-        self._pinged = self._heard
+        self._last_received = asyncio.get_running_loop().time()
+        self._pinged_at = self._last_received
         scope["subprotocols"] = []
 
     def begin(self, rest: bytes) -> None:
-        """Ask the app. What was read behind the request is read on once the app has accepted."""
+        """Call the app. `rest`, which was read after the request, is handled once the app has accepted it."""
         self._server.streams.add(self)
         self._transport.pause_reading()
         self._rest = rest
@@ -75,21 +75,21 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._answer.status_code != 101:
             self._reject(self._answer)
             return
-        self._server.begin(self._run())
+        self._server.spawn(self._run())
 
     async def _run(self) -> None:
         try:
             await self._server.app(self._scope, self._receive, self._send)
-        except Exception:  # it is logged, and the service lives on
+        except Exception:  # it is logged, and the service continues
             log.exception("websocket failed", path=self._scope["path"])
         finally:
-            self._left = True
+            self._app_done = True
             if self._socket.state is State.CONNECTING:
                 self._reject(self._socket.reject(500, ""))
             else:
                 self._close(_FAILED)
                 if not self._transport.is_closing():
-                    self._transport.resume_reading()  # until the reader has closed, too
+                    self._transport.resume_reading()  # until the reader has closed its side, too
 
     async def _receive(self) -> Message:
         while not self._messages:
@@ -102,7 +102,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     async def _send(self, message: Message) -> None:
         await self._writable.wait()
-        if self._gone:
+        if self._lost:
             raise OSError("the reader has gone")
         kind = message["type"]
         if kind == "websocket.accept":
@@ -128,7 +128,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self.data_received(self._rest)
 
     def _reject(self, answer: Any) -> None:
-        """Refuse to become a websocket."""
+        """Send a response that refuses the websocket, and close."""
         self._socket.send_response(answer)
         self._flush()
         self._transport.close()
@@ -137,7 +137,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._socket.state is State.OPEN:
             self._socket.send_close(code, reason)
             self._flush()
-            self._closed = asyncio.get_running_loop().time()
+            self._closed_at = asyncio.get_running_loop().time()
 
     def _flush(self) -> None:
         data = b"".join(self._socket.data_to_send())
@@ -151,24 +151,24 @@ class WebSocketProtocol(asyncio.Protocol):
     # --- from the socket ------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Frames, or parts of them. A message that is read stops the reading until the app has taken it."""
-        self._heard = asyncio.get_running_loop().time()
+        """Receive frames, or parts of them. After a whole message, reading pauses until the app has received it."""
+        self._last_received = asyncio.get_running_loop().time()
         self._socket.receive_data(data)
         for event in self._socket.events_received():
             if isinstance(event, Frame):
-                self._take(event)
+                self._handle(event)
         self._flush()
         if self._socket.close_rcvd is not None or self._socket.parser_exc is not None:
             self._transport.close()
 
-    def _take(self, frame: Frame) -> None:
+    def _handle(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
             self._deliver({"type": "websocket.disconnect", "code": self._socket.close_code or 1005})
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             if frame.opcode is not Opcode.CONT:
                 self._text, self._frames = frame.opcode is Opcode.TEXT, []
             self._frames.append(bytes(frame.data))
-            if frame.fin and not self._left:
+            if frame.fin and not self._app_done:
                 whole, self._frames = b"".join(self._frames), []
                 self._deliver(
                     {"type": "websocket.receive", "text": whole.decode(errors="replace")}
@@ -178,33 +178,33 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 # the signature is asyncio's
-        """It is over."""
-        self._gone = True
+        """Notify the app that the connection has ended."""
+        self._lost = True
         self._server.streams.discard(self)
         self._writable.set()
         self._deliver({"type": "websocket.disconnect", "code": self._socket.close_code or _ABNORMAL})
 
     def pause_writing(self) -> None:
-        """The reader does not take what is sent."""
+        """Make the app wait while the reader does not read."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Let the app continue."""
         self._writable.set()
 
-    def look(self, now: float) -> None:
-        """See whether the reader is there, at a look every `LOOK`."""
+    def check(self, now: float) -> None:
+        """Ping or abort a silent reader. Called every `CHECK_INTERVAL`."""
         if (
-            self._closed is not None and now - self._closed > connection_limits.LINGER_TIMEOUT
-        ) or now - self._heard > 2 * PING_INTERVAL:
+            self._closed_at is not None and now - self._closed_at > connection_limits.LINGER_TIMEOUT
+        ) or now - self._last_received > 2 * PING_INTERVAL:
             self._transport.abort()
-        elif self._socket.state is State.OPEN and now - max(self._heard, self._pinged) > PING_INTERVAL:
-            self._pinged = now
+        elif self._socket.state is State.OPEN and now - max(self._last_received, self._pinged_at) > PING_INTERVAL:
+            self._pinged_at = now
             self._socket.send_ping(b"")
             self._flush()
 
-    def shut(self) -> None:
-        """The service stops."""
+    def shut_down(self) -> None:
+        """Close the websocket because the service stops."""
         self._close(_GOING_AWAY)
         self._transport.close()
 

@@ -29,14 +29,14 @@ async def http_client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def served(
-    app: Any, direct: FastRoute[Any] | None = None, access: Access = OPEN, port: int = 0
+    app: Any, fast_route: FastRoute[Any] | None = None, access: Access = OPEN, port: int = 0
 ) -> AsyncIterator[tuple[Server, int]]:
     """A service's HTTP server in this event loop, and its port.
 
     It ends with a test that fails, too: one that went on after its socket is closed would keep the loop from hearing of
     connections to the next socket of that number.
     """
-    server = Server(app, direct, access)
+    server = Server(app, fast_route, access)
     with listen("127.0.0.1", port) as listener:
         listening = listener.getsockname()[1]
         serving = asyncio.create_task(server.serve(listener))

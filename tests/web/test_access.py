@@ -1,4 +1,4 @@
-"""Who may ask: where a request comes from, and what its token is for. By rules alone, and on a real server."""
+"""Access control: where a request may come from, and what its token permits. By the rules, and through the app."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ Headers = dict[bytes, bytes]
 
 
 def refusal(access: Access, headers: Headers, *, changes: bool = True, roles: frozenset[Role] = ANYONE) -> str | None:
-    """The slug of the refusal, if it is refused."""
+    """Return the slug of the refusal; None if the request is admitted."""
     try:
         access.check(headers, roles, changes=changes)
     except Refused as refused:
@@ -38,7 +38,7 @@ def refusal(access: Access, headers: Headers, *, changes: bool = True, roles: fr
     "host",
     [b"127.0.0.1:8001", b"localhost:8001", b"LOCALHOST", b"localhost.", b"[::1]:8001", b"10.1.2.3", b"desk.example:1"],
 )
-def test_a_service_is_asked_by_address_or_by_a_name_it_goes_by(host: bytes) -> None:
+def test_a_service_is_addressed_by_ip_localhost_or_a_configured_name(host: bytes) -> None:
     assert refusal(Access(hosts=["Desk.example"]), {b"host": host}, changes=False) is None
 
 
@@ -54,8 +54,8 @@ def test_a_service_is_asked_by_address_or_by_a_name_it_goes_by(host: bytes) -> N
         b"\xff",
     ],
 )
-def test_a_name_that_was_pointed_here_is_turned_away(host: bytes) -> None:
-    """As a page does whose owner has the name of its site resolve to this machine."""
+def test_any_other_host_name_is_refused(host: bytes) -> None:
+    """A site whose name resolves to this machine sends such requests (DNS rebinding)."""
     access = Access()
     assert refusal(access, {b"host": host}, changes=False) == "foreign-host"
     assert not access.admits({b"host": host}, ANYONE)
@@ -85,7 +85,7 @@ HERE = {b"host": b"127.0.0.1:8001"}
         ({b"content-type": b"multipart/form-data; boundary=x"}, True, "form-body"),
     ],
 )
-def test_a_page_of_another_site_changes_nothing(headers: Headers, changes: bool, slug: str | None) -> None:
+def test_a_page_of_another_site_cannot_change_anything(headers: Headers, changes: bool, slug: str | None) -> None:
     access = Access(origins=["https://desk.example"])
     assert refusal(access, HERE | headers, changes=changes) == slug
     if changes:
@@ -104,7 +104,7 @@ SERVICES: dict[str, Any] = {
 
 
 class Away:
-    """A service that refuses whatever it is asked."""
+    """A service that refuses every request."""
 
     def __getattr__(self, name: str) -> None:
         raise Refused(Refusal.UNAVAILABLE)
@@ -127,7 +127,7 @@ MAY = {
     "POST /pause": {Role.OPERATOR},
     "POST /resume": {Role.OPERATOR},
 }
-"""Every other route is for those who may read."""
+"""All other routes permit the roles of `READ`."""
 
 
 @pytest.fixture
@@ -136,16 +136,16 @@ def guarded(tmp_path: Any) -> Access:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_each_route_is_for_its_roles_and_for_nobody_without_a_token(service: str, guarded: Access) -> None:
+async def test_each_route_permits_its_roles_only_and_requires_a_token(service: str, guarded: Access) -> None:
     routes = SERVICES[service].routes(Away())
     app = create_app(title="t", description="", health=Health("t"), access=guarded, routes=routes)
-    asked = [("GET", "/metrics", READ)]
+    routes_of = [("GET", "/metrics", READ)]
     for handler in routes:
         if isinstance(handler, HTTPRouteHandler):
             (method,), (path,) = sorted(handler.http_methods), sorted(handler.paths)
-            asked.append((method, path, frozenset(MAY.get(f"{method} {path}", READ))))
+            routes_of.append((method, path, frozenset(MAY.get(f"{method} {path}", READ))))
     async with http_client(app) as client:
-        for method, path, may in asked:
+        for method, path, may in routes_of:
             path = path.replace("{symbol:str}", "AAPL").replace(":str", "")  # noqa: PLW2901 # as a client writes it
             bare = await client.request(method, path)
             assert (bare.status_code, bare.headers["www-authenticate"]) == (401, "Bearer"), path
@@ -157,7 +157,7 @@ async def test_each_route_is_for_its_roles_and_for_nobody_without_a_token(servic
                 assert (status not in (401, 403)) == (role in may), f"{role} {method} {path}: {status}"
 
 
-def test_a_token_with_a_rate_is_told_when_to_ask_again_and_no_other_one_is(tmp_path: Path) -> None:
+def test_a_token_over_its_rate_is_refused_with_a_retry_after_and_others_are_not(tmp_path: Path) -> None:
     folder = token_folder(tmp_path / "rated")
     write_tokens(folder, Role.TRADER, f"{token_of(Role.TRADER)} name=alice rate=2")
     access = Access(Tokens(folder))
@@ -174,20 +174,20 @@ def test_a_token_with_a_rate_is_told_when_to_ask_again_and_no_other_one_is(tmp_p
     refused = asks(Role.TRADER)
     assert refused is not None
     assert (refused.refusal, refused.retry_after) == (Refusal.TOO_OFTEN, 1)
-    assert asks(Role.TRADER, changes=False) is None, "reading is not counted"
+    assert asks(Role.TRADER, changes=False) is None, "requests that only read are not counted"
     assert asks(Role.MAKER) is None
 
 
-async def test_without_a_token_health_tells_whether_and_not_what(guarded: Access) -> None:
+async def test_without_a_token_health_hides_what_the_service_waits_for(guarded: Access) -> None:
     app = create_app(title="t", description="", health=Health("t", "nats"), access=guarded, routes=[])
     async with http_client(app) as client:
         bare = await client.get("/health")
-        told = await client.get("/health", headers=auth_headers(Role.READER))
+        full = await client.get("/health", headers=auth_headers(Role.READER))
     assert (bare.status_code, bare.json()["ready"], bare.json()["waiting_for"]) == (503, False, [])
-    assert told.json()["waiting_for"] == [{"name": "nats", "reason": "starting"}]
+    assert full.json()["waiting_for"] == [{"name": "nats", "reason": "starting"}]
 
 
-async def test_the_openapi_page_is_open_declares_tokens_and_loads_nothing_from_elsewhere(guarded: Access) -> None:
+async def test_the_openapi_page_needs_no_token_declares_tokens_and_loads_only_local_files(guarded: Access) -> None:
     app = create_app(title="t", description="", health=Health("t"), access=guarded, routes=[])
     async with http_client(app) as client:
         page = await client.get("/schema")
@@ -201,12 +201,12 @@ async def test_the_openapi_page_is_open_declares_tokens_and_loads_nothing_from_e
     assert "HealthReport" in document["components"]["schemas"]
 
 
-def test_what_is_found_wrong_with_the_folder_of_tokens_names_the_variable() -> None:
+def test_an_error_in_the_folder_of_tokens_names_the_variable() -> None:
     with pytest.raises(Exception, match=r"^QS_STACK_TOKENS: nowhere: no such folder$"):
         Access.of(Stack(tokens="nowhere"))
 
 
-async def test_nothing_else_is_told_a_page_of_another_site() -> None:
+async def test_a_page_of_another_site_cannot_read_anything() -> None:
     app = create_app(title="t", description="", health=Health("t"), routes=[])
     async with http_client(app) as client:
         answers: list[httpx.Response] = [

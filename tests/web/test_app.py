@@ -1,4 +1,4 @@
-"""The app every service is: health, metrics, strict bodies, problem details, an offline page."""
+"""The app of a service: health, metrics, strict bodies, problem details, an OpenAPI page that works offline."""
 
 import json
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ async def client(health: Health) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
-async def test_health_says_what_it_waits_for(client: httpx.AsyncClient, health: Health) -> None:
+async def test_health_lists_what_the_service_waits_for(client: httpx.AsyncClient, health: Health) -> None:
     response = await client.get("/health")
     assert response.status_code == 503
     assert response.json() == {
@@ -75,14 +75,14 @@ async def test_a_refusal_is_a_problem_detail_with_retry_after(client: httpx.Asyn
     }
 
 
-async def test_a_failure_tells_nothing_of_the_inside(client: httpx.AsyncClient) -> None:
+async def test_a_failure_reveals_no_internals(client: httpx.AsyncClient) -> None:
     response = await client.post("/orders", json=ORDER | {"order_id": "break"})
     assert response.status_code == 500
     assert "secret" not in response.text
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/orders", 405)])
-async def test_what_is_not_there_is_a_problem_detail(
+async def test_an_unknown_route_is_a_problem_detail(
     client: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     response = await client.request(method, path)
@@ -94,7 +94,7 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> No
     assert (response.status_code, response.json()["type"]) == (413, "urn:quotestream:body-too-large")
 
 
-async def test_the_openapi_page_and_its_assets_come_from_here(client: httpx.AsyncClient) -> None:
+async def test_the_openapi_page_and_its_assets_are_served_locally(client: httpx.AsyncClient) -> None:
     page = await client.get("/schema")
     assert page.status_code == 200
     assert "cdn" not in page.text

@@ -1,4 +1,4 @@
-"""Clients of every hostile kind, while an ordinary one goes on being served."""
+"""Hostile clients of all kinds, while an ordinary client is still served."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +24,7 @@ Connect = Callable[[], Awaitable[Streams]]
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """A real server with few connections, and all the time there is for requests to arrive."""
+    """A real server with few connections, and unlimited time for requests to arrive."""
     monkeypatch.setattr(connection_limits, "ARRIVAL_TIMEOUT", HANG)
     monkeypatch.setattr(connection_limits, "CHECK_INTERVAL", 0.05)
     monkeypatch.setattr(connection_limits, "MAX_CONNECTIONS", MOST)
@@ -49,7 +49,7 @@ async def connect(port: int) -> AsyncIterator[Connect]:
 
 @pytest.fixture
 async def served(port: int) -> AsyncIterator[None]:
-    """An ordinary client, who asks all the time: every answer must come, before, during and after the test."""
+    """An ordinary client that sends requests all the time: all must be answered before, during and after the test."""
     answers = 0
 
     async def ask() -> None:
@@ -60,7 +60,7 @@ async def served(port: int) -> AsyncIterator[None]:
                 try:
                     answer = await http.get("/health")
                 except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                    # It was the longest idle one, and closed in the moment in which it asked: clients ask again then.
+                    # It was the longest idle one, and was closed while it sent its request. Clients then send it again.
                     assert closed("crowded-out") > crowded_out
                     answer = await http.get("/health")
                 assert answer.status_code == 200
@@ -82,12 +82,12 @@ def closed(reason: str) -> float:
 
 
 async def ended(streams: Streams) -> bytes:
-    """What a connection answered until it was closed."""
-    told = b""
+    """Read everything that a connection receives until it is closed."""
+    received = b""
     with suppress(ConnectionError):
         while piece := await finishes(streams[0].read(65536)):
-            told += piece
-    return told
+            received += piece
+    return received
 
 
 async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
@@ -111,7 +111,7 @@ async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
     ],
     ids=["silent", "blank-lines", "slow-head", "slow-target", "slow-body", "slow-chunks", "slow-second-head"],
 )
-async def test_who_does_not_get_on_with_its_request_is_closed(
+async def test_a_client_that_sends_its_request_too_slowly_is_disconnected(
     connect: Connect, served: None, monkeypatch: pytest.MonkeyPatch, begun: bytes, piece: bytes
 ) -> None:
     monkeypatch.setattr(connection_limits, "ARRIVAL_TIMEOUT", 0.4)
@@ -125,17 +125,17 @@ async def test_who_does_not_get_on_with_its_request_is_closed(
     assert closed("slow") == before + len(slow)
 
 
-async def test_a_head_without_end_is_refused(connect: Connect, served: None) -> None:
+async def test_an_endless_head_is_refused(connect: Connect, served: None) -> None:
     before = closed("large-head")
     streams = await connect()
     streams[1].write(HEAD)
-    await passes(0.05)  # so that it does not come as one piece, which may be larger
+    await passes(0.05)  # so that it does not arrive in one piece, which may be larger
     streams[1].write(b"A: " + b"b" * MAX_HEAD)
     assert (await ended(streams)).startswith(b"HTTP/1.1 431 ")
     assert closed("large-head") == before + 1
 
 
-async def test_a_body_without_end_is_refused(connect: Connect, served: None) -> None:
+async def test_an_endless_body_is_refused(connect: Connect, served: None) -> None:
     reader, writer = await connect()
     writer.write(HEAD.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n")
     with suppress(ConnectionError):
@@ -143,13 +143,11 @@ async def test_a_body_without_end_is_refused(connect: Connect, served: None) -> 
             while True:
                 writer.write(b"1\r\nx\r\n" * 1000)
                 await writer.drain()
-                await asyncio.sleep(0)  # `drain` returns at once for as long as the kernel takes more: for megabytes
+                await asyncio.sleep(0)  # `drain` returns at once while the kernel accepts more, which is megabytes
     await ended((reader, writer))
 
 
-async def test_idle_connections_make_room_for_new_ones_the_longest_waiting_first(
-    connect: Connect, served: None
-) -> None:
+async def test_the_longest_idle_connections_are_closed_for_new_ones(connect: Connect, served: None) -> None:
     before = closed("crowded-out")
     idle = [await connect() for _ in range(MOST - 1)]
     flood = [await connect() for _ in range(10)]
@@ -160,23 +158,23 @@ async def test_idle_connections_make_room_for_new_ones_the_longest_waiting_first
     assert answered == [b"HTTP/1.1 200 OK\r\n"] * len(flood)
     gone = int(closed("crowded-out") - before)
     assert len(flood) <= gone < len(idle)
-    mine = gone - 1  # the ordinary client's may be among them: it is idle between two requests
+    mine = gone - 1  # one may be the ordinary client's, which is idle between two requests
     assert [await ended(streams) for streams in idle[:mine]] == [b""] * mine
 
 
-async def test_when_all_are_busy_a_new_one_is_told_to_come_again(
+async def test_a_new_connection_is_refused_while_all_others_are_busy(
     connect: Connect, served: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HttpProtocol, "busy", True)
     everyone = [await connect() for _ in range(MOST)]
-    told = [await ended(streams) for streams in everyone[MOST - 1 :]]
-    assert told
-    for answer in told:
+    refused = [await ended(streams) for streams in everyone[MOST - 1 :]]
+    assert refused
+    for answer in refused:
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1\r\n" in answer
 
 
-async def test_there_are_only_so_many_readers(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_websockets_is_limited(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_limits, "MAX_STREAMS", 0)
     streams = await connect()
     streams[1].write(HEAD + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")

@@ -5,7 +5,7 @@ import asyncio
 from web.fanout import Fanout
 
 
-async def test_a_reader_gets_the_newest_row_of_each_key_once() -> None:
+async def test_a_reader_receives_the_newest_row_of_each_key_once() -> None:
     fanout: Fanout[int] = Fanout()
     with fanout.subscribe() as reader:
         for value in range(3):
@@ -19,7 +19,7 @@ async def test_a_reader_gets_the_newest_row_of_each_key_once() -> None:
         assert await waiting == [9]
 
 
-async def test_a_late_reader_finds_the_rows_so_far() -> None:
+async def test_a_late_reader_finds_the_current_rows() -> None:
     fanout: Fanout[int] = Fanout()
     fanout.publish("a", 1)
     with fanout.subscribe() as reader:
@@ -28,7 +28,7 @@ async def test_a_late_reader_finds_the_rows_so_far() -> None:
         assert await reader.take() == [2]
 
 
-async def test_a_reader_that_left_is_forgotten() -> None:
+async def test_a_subscription_ends_with_its_block() -> None:
     fanout: Fanout[int] = Fanout()
     with fanout.subscribe():
         pass

@@ -1,4 +1,4 @@
-"""The shorter way for a busy route answers as the long way does. On a real server: that is what it is a part of."""
+"""The fast route responds exactly as the app does. These tests run on a real server, since it is part of one."""
 
 import asyncio
 import socket
@@ -32,7 +32,7 @@ BODY = b'{"order_id":"o1","symbol":"AAPL","side":"buy","quantity":5,"limit_price
 
 
 class Desk:
-    """Answers orders, some at once and some when told to."""
+    """Answers orders: some at once, and some when the test does."""
 
     def __init__(self) -> None:
         self.held: list[asyncio.Future[Order]] = []
@@ -74,7 +74,7 @@ async def port(desk: Desk) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def serving(desk: Desk, access: Access) -> AsyncIterator[int]:
-    """A server with both ways, both for traders; its port."""
+    """Serve one handler on two paths, for traders: `/direct` is the fast route, `/long` the app's. Yield the port."""
 
     @post("/long", status_code=200, opt=only(Role.TRADER))
     async def long_way(data: JSONBody[Order]) -> Order:
@@ -97,7 +97,7 @@ async def client(port: int) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A bare connection, for what no well-behaved client sends."""
+    """A raw connection, for what no well-behaved client sends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with asyncio.timeout(HANG):
         yield reader, writer
@@ -109,7 +109,7 @@ def request(body: bytes = BODY, *, path: str = "/direct", head: str = "") -> byt
 
 
 async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """The status and body of the next response."""
+    """Return the status and body of the next response."""
     head = await reader.readuntil(b"\r\n\r\n")
     (length,) = (line for line in head.split(b"\r\n") if line.startswith(b"content-length: "))
     return int(head.split()[1]), await reader.readexactly(int(length.split()[1]))
@@ -130,7 +130,7 @@ async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
         [],
     ],
 )
-async def test_both_ways_answer_alike(client: httpx.AsyncClient, body: object) -> None:
+async def test_the_fast_route_and_the_app_respond_alike(client: httpx.AsyncClient, body: object) -> None:
     long, direct = [await client.post(path, json=body) for path in ("/long", "/direct")]
     assert (direct.status_code, direct.json()) == (long.status_code, long.json())
     assert set(direct.headers) == set(long.headers)
@@ -150,8 +150,10 @@ async def test_both_ways_answer_alike(client: httpx.AsyncClient, body: object) -
         (auth_headers(Role.TRADER) | {"Content-Type": "text/plain"}, 415),
     ],
 )
-async def test_both_ways_admit_alike(desk: Desk, tmp_path: Path, headers: dict[str, str], status: int) -> None:
-    """Who is not admitted gets the same answer on both, and nothing was taken."""
+async def test_the_fast_route_and_the_app_control_access_alike(
+    desk: Desk, tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    """A request without access gets the same response on both, and does not reach the handler."""
     async with (
         serving(desk, Access(Tokens(token_folder(tmp_path / "tokens")))) as port,
         plain_client(f"http://127.0.0.1:{port}") as client,
@@ -166,16 +168,16 @@ async def test_both_ways_admit_alike(desk: Desk, tmp_path: Path, headers: dict[s
 
 
 @pytest.mark.parametrize(("content", "status"), [(b"", 400), (b"{", 400), (b"\xff", 400), (b" " * 70_000, 413)])
-async def test_what_is_no_body_is_a_problem(client: httpx.AsyncClient, content: bytes, status: int) -> None:
+async def test_an_invalid_body_is_a_problem_detail(client: httpx.AsyncClient, content: bytes, status: int) -> None:
     response = await client.post("/direct", content=content)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
 
 
-async def test_an_answer_that_is_called_off_is_a_problem(client: httpx.AsyncClient) -> None:
+async def test_a_cancelled_handler_is_an_internal_error(client: httpx.AsyncClient) -> None:
     assert (await client.post("/direct", json=ORDER | {"order_id": "cancel"})).status_code == 500
 
 
-async def test_a_body_in_pieces_is_one_body(client: httpx.AsyncClient) -> None:
+async def test_a_body_may_arrive_in_pieces(client: httpx.AsyncClient) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield BODY[:30]
         await passes(0.01)
@@ -184,7 +186,7 @@ async def test_a_body_in_pieces_is_one_body(client: httpx.AsyncClient) -> None:
     assert (await client.post("/direct", content=pieces())).json() == ORDER
 
 
-async def test_a_body_without_end_is_refused_before_it_is_read(port: int) -> None:
+async def test_an_endless_body_is_refused_before_it_is_read(port: int) -> None:
     async with connected(port) as (reader, writer):
         writer.write(b"POST /direct HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n")
         writer.write(b"%x\r\n" % (MAX_BODY + 1) + b" " * (MAX_BODY + 1) + b"\r\n")
@@ -193,7 +195,7 @@ async def test_a_body_without_end_is_refused_before_it_is_read(port: int) -> Non
         assert await reader.read() == b""
 
 
-async def test_everything_else_goes_on_to_the_app(client: httpx.AsyncClient) -> None:
+async def test_all_other_requests_reach_the_app(client: httpx.AsyncClient) -> None:
     assert (await client.get("/health")).status_code == 200
     assert (await client.get("/direct")).status_code == 405
     assert (await client.post("/direct/", json=ORDER)).json() == ORDER
@@ -210,7 +212,7 @@ async def test_pipelined_requests_are_answered_in_order(port: int, desk: Desk) -
         assert [b"was-held" in bodies[0], b"o1" in bodies[1], b"o1" in bodies[2], b"o2" in bodies[3]] == [True] * 4
 
 
-async def test_a_client_that_left_gets_no_answer_and_harms_nobody(port: int, desk: Desk) -> None:
+async def test_a_client_that_disconnects_early_harms_no_other(port: int, desk: Desk) -> None:
     async with connected(port) as (_, writer):
         writer.write(request(BODY.replace(b"o1", b"hold")))
         await eventually(lambda: desk.held)
@@ -220,7 +222,7 @@ async def test_a_client_that_left_gets_no_answer_and_harms_nobody(port: int, des
         assert (await answered(reader))[0] == 200
 
 
-async def test_a_client_that_wants_no_more_is_told_and_disconnected(port: int) -> None:
+async def test_a_client_that_asks_to_close_is_disconnected(port: int) -> None:
     async with connected(port) as (reader, writer):
         writer.write(request(head="connection: close\r\n"))
         response = await reader.read()
@@ -228,8 +230,8 @@ async def test_a_client_that_wants_no_more_is_told_and_disconnected(port: int) -
         assert b"\r\nconnection: close\r\n" in response
 
 
-async def test_a_client_that_takes_no_answers_is_not_answered_without_end(port: int, desk: Desk) -> None:
-    """Once the ways back to it are full, nothing more is taken from it."""
+async def test_no_more_requests_are_handled_for_a_client_that_does_not_read(port: int, desk: Desk) -> None:
+    """Once the buffers of its responses are full, none of its requests is handled."""
     many = 60_000
     with socket.socket() as own:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
@@ -246,7 +248,7 @@ async def test_a_client_that_takes_no_answers_is_not_answered_without_end(port: 
         assert 0 < taken < many
 
 
-async def test_requests_that_are_read_at_once_have_a_span_each_in_the_trace_of_their_own(
+async def test_pipelined_requests_have_separate_spans_in_their_own_traces(
     spans: InMemorySpanExporter, desk: Desk
 ) -> None:
     refused = BODY.replace(b'"o1"', b'"refuse-at-once"')
@@ -262,7 +264,7 @@ async def test_requests_that_are_read_at_once_have_a_span_each_in_the_trace_of_t
     assert own not in (first, last)
 
 
-async def test_whose_token_came_is_told_on_both_ways(desk: Desk, tmp_path: Path) -> None:
+async def test_handlers_know_whose_token_a_request_had(desk: Desk, tmp_path: Path) -> None:
     folder = token_folder(tmp_path / "tokens")
     one, other = "a" * 40, "b" * 40
     write_tokens(folder, Role.TRADER, f"{one} name=one", f"{other} name=other")
@@ -275,7 +277,7 @@ async def test_whose_token_came_is_told_on_both_ways(desk: Desk, tmp_path: Path)
     assert desk.askers == [ids.asker("token one"), ids.asker("token other")] * 2
 
 
-async def test_without_tokens_nobody_is_told(desk: Desk, client: httpx.AsyncClient) -> None:
+async def test_without_tokens_a_request_has_no_asker(desk: Desk, client: httpx.AsyncClient) -> None:
     for path in ("/direct", "/long"):
         await client.post(path, content=BODY)
     assert desk.askers == [None, None]

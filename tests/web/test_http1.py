@@ -41,14 +41,14 @@ SCRIPTS: dict[str, tuple[bytes, list[str]]] = {
     "blank lines before": (b"\r\n\r\n" + GET + b"\r\n" + POST, [ASKED, ORDERED]),
     "several": (POST + GET + CHUNKED + b"\r\n" + POST, [ORDERED, ASKED, SENT, ORDERED]),
     "a part of one": (POST + GET[:-1], [ORDERED]),
-    # whatever follows a request
+    # bytes that follow a request
     "a NUL behind": (POST + b"\0", [ORDERED, "400"]),
     "a blank behind": (POST + b" ", [ORDERED, "400"]),
     "a brace behind": (POST + b"}", [ORDERED, "400"]),
     "TLS behind": (POST + b"\x16\x03\x01\x02\x00" + GET, [ORDERED, "400"]),
     "a wrong request behind two": (POST + GET + b"GET\r\n\r\n" + POST, [ORDERED, ASKED, "400"]),
     "a request in which it goes wrong is not given out": (GET + CHUNKED[:-3] + b"zz\r\n", [ASKED, "400"]),
-    # the last one
+    # the last request
     "no more wanted": (post(b"Connection: close") + GET, [ORDERED, "close"]),
     "no more wanted, and no HTTP behind": (post(b"Connection: close") + b"\0\0", [ORDERED, "close"]),
     "HTTP/1.0": (post(version=b"1.0") + POST, [ORDERED, "close"]),
@@ -67,7 +67,7 @@ SCRIPTS: dict[str, tuple[bytes, list[str]]] = {
     "a websocket of HTTP/1.0": (WS.replace(b"1.1", b"1.0"), ["GET /s", "close"]),
     "a tunnel": (GET + b"CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n\x16\x03", [ASKED, "400"]),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ["400"]),
-    # hosts, and what is there twice
+    # hosts and duplicate headers
     "no host": (GET + post(host=b"") + GET, [ASKED, "400"]),
     "two hosts": (post(b"Host: other"), ["400"]),
     "two hosts that agree": (post(b"HOST: h"), ["400"]),
@@ -82,7 +82,7 @@ SCRIPTS: dict[str, tuple[bytes, list[str]]] = {
     # trailers
     "trailers": (CHUNKED + b"Host: evil\r\nAuthorization: Bearer x\r\n\r\n" + GET, [SENT, ASKED]),
     "a trailer that is a length": (CHUNKED + b"Content-Length: 5\r\n\r\n" + GET, ["400"]),
-    # asking to go on
+    # 100 Continue
     "may it go on": (ASKING, ["continue"]),
     "may it go on, behind another": (POST + ASKING, [ORDERED, "continue"]),
     # too large
@@ -94,7 +94,7 @@ SCRIPTS: dict[str, tuple[bytes, list[str]]] = {
 }  # fmt: skip
 
 
-def told(event: Event) -> str:
+def text(event: Event) -> str:
     match event:
         case Request():
             return f"{event.method.decode()} {event.target.decode()} {event.body.decode()}".strip()
@@ -107,23 +107,23 @@ def told(event: Event) -> str:
 
 
 def run(pieces: list[bytes], *, at_once: bool, ends: bool = False) -> list[str]:
-    """What comes out, with each request answered at once, or only when everything has been read."""
+    """Return the events, with each request answered at once, or only when everything has been read."""
     connection, out = Connection(), []
 
     def take(*, answer: bool) -> None:
         while (event := connection.next()) is not None:
-            assert not connection.answering or isinstance(event, Request)
-            out.append(told(event))
-            if connection.answering and answer:
-                connection.answered()
+            assert not connection.responding or isinstance(event, Request)
+            out.append(text(event))
+            if connection.responding and answer:
+                connection.response_sent()
 
     for piece in pieces:
         connection.receive(piece)
         take(answer=at_once)
     if ends:
         connection.receive_end()
-    if connection.answering and not at_once:
-        connection.answered()
+    if connection.responding and not at_once:
+        connection.response_sent()
     take(answer=True)
     return out
 
@@ -136,8 +136,8 @@ def cuts(script: bytes) -> Iterator[list[bytes]]:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_each_request_is_given_out_once_and_in_order_whatever_follows(name: str) -> None:
-    """However what was read is cut, and however soon it is answered."""
+def test_each_request_comes_out_once_and_in_order_whatever_follows(name: str) -> None:
+    """However the bytes are split, and however soon each request is answered."""
     script, expected = SCRIPTS[name]
     for pieces in cuts(script):
         for at_once in (True, False):
@@ -145,7 +145,7 @@ def test_each_request_is_given_out_once_and_in_order_whatever_follows(name: str)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_who_sends_no_more_gets_its_answers_and_then_the_end(name: str) -> None:
+def test_a_client_that_sends_no_more_receives_its_responses_and_is_closed(name: str) -> None:
     script, answers = SCRIPTS[name]
     expected = [line for line in answers if line != "continue"]
     ends = bool(expected) and not expected[-1].startswith(("4", "close", "websocket"))
@@ -157,7 +157,7 @@ def test_who_sends_no_more_gets_its_answers_and_then_the_end(name: str) -> None:
         assert not out or out[-1] != "close" or expected[-1] == "close"
 
 
-def test_a_websocket_gets_what_was_read_behind_its_request() -> None:
+def test_a_websocket_receives_what_was_read_after_its_request() -> None:
     connection = Connection()
     connection.receive(WS + b"\x81\x00" * 1000)
     event = connection.next()
@@ -166,17 +166,17 @@ def test_a_websocket_gets_what_was_read_behind_its_request() -> None:
     assert event.request.fields[b"upgrade"] == b"WebSocket"
 
 
-def test_trailers_are_no_headers_not_even_of_the_next_request() -> None:
+def test_trailers_are_not_headers_not_even_of_the_next_request() -> None:
     connection = Connection()
     connection.receive(CHUNKED + b"Host: evil\r\nCookie: x\r\n\r\n" + GET)
     for _ in range(2):
         request = connection.next()
         assert isinstance(request, Request)
         assert (request.fields[b"host"], b"cookie" in request.fields) == (b"h", False)
-        connection.answered()
+        connection.response_sent()
 
 
-def test_cookies_that_come_in_pieces_are_one() -> None:
+def test_split_cookie_headers_are_joined() -> None:
     connection = Connection()
     connection.receive(post(b"Cookie: a=1", b"Cookie: b=2"))
     request = connection.next()
@@ -196,7 +196,7 @@ def test_cookies_that_come_in_pieces_are_one() -> None:
     ],
     ids=["target", "headers", "blank-lines", "chunks", "small-chunks", "trailers"],
 )
-def test_what_has_no_end_is_refused(begins: bytes, goes_on: bytes, most: int, status: int) -> None:
+def test_endless_requests_are_refused(begins: bytes, goes_on: bytes, most: int, status: int) -> None:
     connection = Connection()
     connection.receive(begins)
     sent = 0
@@ -206,39 +206,39 @@ def test_what_has_no_end_is_refused(begins: bytes, goes_on: bytes, most: int, st
         sent += len(goes_on)
     assert isinstance(event, Refuse)
     assert event.problem.status == status
-    assert not connection.takes_more
+    assert not connection.wants_more
 
 
-def test_requests_ahead_of_their_turn_wait_unparsed_and_few_are_read() -> None:
+def test_requests_ahead_of_their_turn_wait_unparsed() -> None:
     connection = Connection()
     connection.receive(GET * 5000)
-    assert not connection.takes_more
+    assert not connection.wants_more
     answered = 0
     while isinstance(connection.next(), Request):
         assert len(connection._ready) <= PIECE // len(GET) + 1
-        assert connection.held <= len(GET) * (5000 - answered) + 2 * PIECE
-        assert connection.takes_more or answered < 4900
-        connection.answered()
+        assert connection.buffered <= len(GET) * (5000 - answered) + 2 * PIECE
+        assert connection.wants_more or answered < 4900
+        connection.response_sent()
         answered += 1
-    assert (answered, connection.held, connection.takes_more) == (5000, 0, True)
+    assert (answered, connection.buffered, connection.wants_more) == (5000, 0, True)
 
 
-def test_what_is_held_is_what_was_read_and_not_answered() -> None:
+def test_buffered_counts_the_bytes_of_unanswered_requests() -> None:
     connection = Connection()
     connection.receive(POST)
     assert connection.next() is not None
-    assert connection.held == len(POST)
-    connection.answered()
-    assert (connection.next(), connection.held) == (None, 0)
+    assert connection.buffered == len(POST)
+    connection.response_sent()
+    assert (connection.next(), connection.buffered) == (None, 0)
     connection.receive(POST[:-1])
-    assert (connection.next(), connection.held) == (None, len(POST) - 1)
+    assert (connection.next(), connection.buffered) == (None, len(POST) - 1)
 
 
-def test_one_that_is_finished_answers_what_it_gave_out_and_nothing_more() -> None:
+def test_a_finished_connection_answers_only_the_current_request() -> None:
     connection = Connection()
     connection.receive(POST + POST)
     assert isinstance(connection.next(), Request)
     connection.finish()
     assert connection.next() is None
-    connection.answered()
-    assert (connection.next(), connection.next(), connection.held) == (Step.CLOSE, None, 0)
+    connection.response_sent()
+    assert (connection.next(), connection.next(), connection.buffered) == (Step.CLOSE, None, 0)

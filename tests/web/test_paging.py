@@ -1,4 +1,4 @@
-"""Answers about many symbols."""
+"""Paging of responses about many symbols."""
 
 import re
 from urllib.parse import parse_qs, urlsplit
@@ -10,25 +10,25 @@ from wire.positions import Position
 
 
 def positions(count: int) -> list[Position]:
-    """Out of order, as they may be."""
+    """Positions that are not sorted, as services may have them."""
     return [Position(symbol=f"S{number:05d}", net_quantity=0, position_version=0) for number in reversed(range(count))]
 
 
 @pytest.mark.parametrize("count", [0, 1, PAGE_SIZE - 1, PAGE_SIZE])
-def test_what_fits_is_one_page(count: int) -> None:
+def test_few_rows_are_one_page(count: int) -> None:
     rows, headers = page("/positions", positions(count))
     assert rows == positions(count)[::-1]
     assert not headers
 
 
 @pytest.mark.parametrize("count", [PAGE_SIZE + 1, 10 * PAGE_SIZE])
-def test_the_pages_together_are_all_by_name_and_each_once(count: int) -> None:
-    told: list[Position] = []
+def test_the_pages_together_have_each_row_once_by_name(count: int) -> None:
+    found: list[Position] = []
     after: str | None = None
     while True:
         rows, headers = page("/positions", positions(count), after)
         assert len(rows) <= PAGE_SIZE
-        told += rows
+        found += rows
         if not headers:
             break
         link = re.fullmatch('<(.*)>; rel="next"', headers["Link"])
@@ -36,10 +36,10 @@ def test_the_pages_together_are_all_by_name_and_each_once(count: int) -> None:
         target = urlsplit(link[1])
         assert target.path == "/positions"
         (after,) = parse_qs(target.query)["after"]
-    assert told == positions(count)[::-1]
+    assert found == positions(count)[::-1]
 
 
-def test_symbols_that_come_and_go_between_two_pages_do_not_move_the_others() -> None:
+def test_a_symbol_that_disappears_between_two_pages_does_not_move_the_others() -> None:
     first, _ = page("/positions", positions(PAGE_SIZE + 10))
     later = [row for row in positions(PAGE_SIZE + 10) if row.symbol != first[-1].symbol]
     rest, _ = page("/positions", later, first[-1].symbol)

@@ -1,4 +1,4 @@
-"""Connections of a real server, on both event loops: what clients send that no well-behaved client sends."""
+"""Connections of a real server, on both event loops, with requests that no well-behaved client sends."""
 
 import asyncio
 import re
@@ -37,12 +37,12 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
     return policy
 
 
-# The hook that is to replace it works for a whole folder only.
+# The hook that replaces this fixture can be used only for a whole folder.
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy.:pytest.PytestDeprecationWarning")
 
 
 class Desk:
-    """Answers orders: at once, on the next turn, or when told to."""
+    """Answers orders: some at once, and some when the test calls `let_go`."""
 
     def __init__(self) -> None:
         self.taken: list[str] = []
@@ -77,8 +77,8 @@ class Running:
         self._opened.callback(writer.close)
         return reader, writer
 
-    async def told(self, sent: bytes, *, ends: bool = True) -> list[tuple[int, str]]:
-        """Status and body of every answer to what is sent, until the connection is closed."""
+    async def responses(self, sent: bytes, *, ends: bool = True) -> list[tuple[int, str]]:
+        """Send bytes, and return the status and body of each response until the connection is closed."""
         reader, writer = await self.connect()
         writer.write(sent)
         if ends:
@@ -131,31 +131,33 @@ def order(name: str = "o1", path: str = "/direct", head: str = "", host: str = "
     return f"POST {path} HTTP/1.1\r\n{host}{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
-def statuses(told: list[tuple[int, str]]) -> list[int]:
-    return [status for status, _ in told]
+def statuses(received: list[tuple[int, str]]) -> list[int]:
+    return [status for status, _ in received]
 
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("stray", [b"\0", b" ", b"}", b"\x16\x03\x01"])
-async def test_an_order_that_executed_is_told_so_whatever_follows_it(running: Running, path: str, stray: bytes) -> None:
-    told = await running.told(order(path=path) + stray, ends=False)
-    assert statuses(told) == [200, 400]
+async def test_an_executed_order_gets_its_response_whatever_follows_it(
+    running: Running, path: str, stray: bytes
+) -> None:
+    received = await running.responses(order(path=path) + stray, ends=False)
+    assert statuses(received) == [200, 400]
     assert running.desk.taken == ["o1"]
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_a_client_that_sends_no_more_gets_its_answer(running: Running, path: str) -> None:
-    asked = asyncio.create_task(running.told(order("hold", path) + order("o2", path)))
+async def test_a_client_that_sends_no_more_receives_its_responses(running: Running, path: str) -> None:
+    sent = asyncio.create_task(running.responses(order("hold", path) + order("o2", path)))
     await eventually(lambda: running.desk.held)
     running.desk.let_go()
-    assert statuses(await asked) == [200, 200]
+    assert statuses(await sent) == [200, 200]
     assert running.desk.taken == ["hold", "o2"]
 
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("name", ["refuse", "o"])
-async def test_thousands_of_requests_that_waited_are_each_answered(running: Running, path: str, name: str) -> None:
-    """They do not begin on each other's stack, and the connection is not busy for ever."""
+async def test_thousands_of_waiting_requests_are_all_answered(running: Running, path: str, name: str) -> None:
+    """They do not begin recursively, and the connection becomes idle again."""
     names = [f"{name}-{number}" for number in range(3000)]
     reader, writer = await running.connect()
     writer.write(order("hold", path))
@@ -165,17 +167,17 @@ async def test_thousands_of_requests_that_waited_are_each_answered(running: Runn
     running.desk.let_go()
     writer.write_eof()
     async with asyncio.timeout(HANG):
-        told = answers(await reader.read())
-    assert statuses(told) == [200, *[503 if name == "refuse" else 200] * len(names)]
+        received = answers(await reader.read())
+    assert statuses(received) == [200, *[503 if name == "refuse" else 200] * len(names)]
     assert running.desk.taken == ["hold", *names]
     await eventually(lambda: not running.server.connections)
-    assert running.server.held == 0
+    assert running.server.buffered == 0
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_an_offer_of_another_protocol_is_not_taken_and_the_body_is_read(running: Running, path: str) -> None:
-    told = await running.told(order(path=path, head=H2C) + order("o2", path))
-    assert statuses(told) == [200, 200]
+async def test_an_offer_of_another_protocol_is_declined_and_the_body_is_read(running: Running, path: str) -> None:
+    received = await running.responses(order(path=path, head=H2C) + order("o2", path))
+    assert statuses(received) == [200, 200]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
@@ -195,8 +197,8 @@ async def test_curl_that_offers_http2_is_answered(running: Running, path: str) -
 @pytest.mark.parametrize(
     "host", ["", "Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n", "Host: localhost\r\nhost: 127.0.0.1\r\n"]
 )
-async def test_a_request_has_one_host(running: Running, path: str, host: str) -> None:
-    assert statuses(await running.told(order(path=path, host=host) + order())) == [400]
+async def test_a_request_must_have_exactly_one_host(running: Running, path: str, host: str) -> None:
+    assert statuses(await running.responses(order(path=path, host=host) + order())) == [400]
     assert running.desk.taken == []
 
 
@@ -221,33 +223,33 @@ class TestTrailers:
             ("Host: localhost\r\nOrigin: http://evil.example\r\n", {"Origin": "http://localhost"}, 403),
         ],
     )
-    async def test_they_override_nothing(
+    async def test_they_override_no_header(
         self, running: Running, path: str, head: str, trailers: dict[str, str], status: int
     ) -> None:
         lines = "".join(f"{name}: {value}\r\n" for name, value in trailers.items())
-        assert statuses(await running.told(in_chunks(path, head, lines))) == [status]
+        assert statuses(await running.responses(in_chunks(path, head, lines))) == [status]
         assert running.desk.taken == []
 
-    async def test_they_do_no_harm(self, running: Running) -> None:
+    async def test_they_are_ignored(self, running: Running) -> None:
         head = f"Host: localhost\r\nAuthorization: {auth_headers(Role.TRADER)['Authorization']}\r\n"
         for path in ROUTES:
-            assert statuses(await running.told(in_chunks(path, head, "Host: evil.example\r\nX: y\r\n"))) == [200]
+            assert statuses(await running.responses(in_chunks(path, head, "Host: evil.example\r\nX: y\r\n"))) == [200]
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/schema", "/nowhere"])
 async def test_head_is_get_without_the_body(running: Running, path: str) -> None:
     heads = {}
     for method in ("GET", "HEAD"):
-        asked = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        request = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
         reader, writer = await running.connect()
-        writer.write(asked)
+        writer.write(request)
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         assert bool(body) == (method == "GET")
         heads[method] = sorted(line for line in head.split(b"\r\n") if not line.startswith(b"date"))
     assert heads["GET"] == heads["HEAD"]
 
 
-async def test_who_asks_may_go_on(running: Running) -> None:
+async def test_a_client_that_expects_100_continue_receives_it(running: Running) -> None:
     for path in ROUTES:
         reader, writer = await running.connect()
         head, _, body = order(path=path, head="Expect: 100-continue\r\n").partition(b"\r\n\r\n")
@@ -257,29 +259,29 @@ async def test_who_asks_may_go_on(running: Running) -> None:
         assert (await reader.readline()).split()[1] == b"200"
 
 
-# --- what is kept -------------------------------------------------------------------------------------------------
+# --- buffers -------------------------------------------------------------------------------------------------------
 
 
-async def test_few_requests_of_a_connection_are_read_ahead(running: Running) -> None:
-    """The rest stays with the client until its turn comes."""
+async def test_few_requests_of_a_connection_are_read_ahead_of_their_turn(running: Running) -> None:
+    """The client keeps the rest until its turn comes."""
     _, writer = await running.connect()
     writer.write(order("hold"))
     await eventually(lambda: running.desk.held)
     writer.write(order() * 200_000)
     (connection,) = running.server.connections
     await eventually(lambda: not connection._reading)
-    assert MAX_UNREAD <= running.server.held <= MAX_UNREAD + 512 * 1024  # and what one reading brings
+    assert MAX_UNREAD <= running.server.buffered <= MAX_UNREAD + 512 * 1024  # and one read beyond it
     assert running.desk.taken == ["hold"]
     writer.transport.abort()
     running.desk.let_go()
     await eventually(lambda: not running.server.connections)
-    assert running.server.held == 0
+    assert running.server.buffered == 0
 
 
-async def test_what_all_connections_keep_is_bounded_and_comes_back(
+async def test_the_bytes_that_all_connections_buffer_are_bounded_and_freed(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that would exceed it gets the answers that are due, and is told to come again."""
+    """A connection that would exceed the limit receives the responses that are due, and a 503."""
     monkeypatch.setattr(connection_limits, "MAX_BUFFERED", 1024 * 1024)
     streams = [await running.connect() for _ in range(60)]
     for number, (_, writer) in enumerate(streams):
@@ -293,17 +295,17 @@ async def test_what_all_connections_keep_is_bounded_and_comes_back(
 
     before = connection_limits.CLOSED.labels("memory")._value.get()
     await eventually(lambda: sum(not connection._reading for connection in running.server.connections) == 60)
-    assert running.server.held <= 1024 * 1024 + 512 * 1024
+    assert running.server.buffered <= 1024 * 1024 + 512 * 1024
     running.desk.let_go()
     await eventually(some_refused)
-    told = await asyncio.gather(*(running_answers(*streams) for streams in streams))
-    for each in told:
+    received = await asyncio.gather(*(running_answers(*streams) for streams in streams))
+    for each in received:
         assert each[0] == 200
         assert each == [200] * 1001 or (each[-1] == 503 and set(each[:-1]) == {200})
-    assert any(each[-1] == 503 for each in told)
+    assert any(each[-1] == 503 for each in received)
     await eventually(lambda: not running.server.connections)
-    assert running.server.held == 0
-    assert statuses(await running.told(order("after"))) == [200]
+    assert running.server.buffered == 0
+    assert statuses(await running.responses(order("after"))) == [200]
 
 
 async def running_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> list[int]:
@@ -313,8 +315,8 @@ async def running_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWr
         return statuses(answers(await reader.read()))
 
 
-async def test_a_flood_of_one_client_leaves_the_others_their_turns(running: Running) -> None:
-    """Of thousands of requests that were read at once, a few are begun, and then others have their turn."""
+async def test_a_flood_does_not_starve_other_clients(running: Running) -> None:
+    """Of thousands of requests that were read at once, a few are handled, and then others have their turn."""
     flood = [await running.connect() for _ in range(20)]
     reader, writer = await running.connect()
     for _, other in flood:

@@ -1,4 +1,4 @@
-"""Running a service: answering from the first moment, ending when told, and never dying silently."""
+"""Running a service: it responds from the first moment, stops in order, and never dies silently."""
 
 import ast
 import asyncio
@@ -62,12 +62,12 @@ async def answers(url: str) -> bool:
 
 async def events(process: asyncio.subprocess.Process) -> list[str]:
     assert process.stdout is not None
-    told = await finishes(process.stdout.read())
-    return [json.loads(line)["event"] for line in told.splitlines()]
+    output = await finishes(process.stdout.read())
+    return [json.loads(line)["event"] for line in output.splitlines()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_in_order_with_code_0(number: signal.Signals) -> None:
+async def test_a_signal_stops_it_in_order_with_code_0(number: signal.Signals) -> None:
     process, url = await start(stop='print(\'{"event": "handed over"}\', flush=True)')
     await eventually(lambda: answers(url))
     process.send_signal(number)
@@ -75,19 +75,19 @@ async def test_a_signal_ends_it_in_order_with_code_0(number: signal.Signals) -> 
     assert await events(process) == ["stopping", "handed over", "stopped"]
 
 
-async def test_a_failed_loop_ends_it_with_code_1_and_says_why() -> None:
+async def test_a_failed_loop_ends_it_with_code_1_and_is_logged() -> None:
     process, _ = await start(service='raise RuntimeError("the log is gone")')
     assert await finishes(process.wait()) == 1
     assert "service failed" in await events(process)
 
 
-async def test_loops_that_merely_end_end_it_too() -> None:
+async def test_loops_that_return_end_it_with_code_1() -> None:
     process, _ = await start(service="return")
     assert await finishes(process.wait()) == 1
 
 
-async def test_loops_that_lose_a_cancellation_end_all_the_same() -> None:
-    """As Python 3.11's `wait_for` does, within libraries, when its result comes at the same moment."""
+async def test_loops_that_lose_a_cancellation_are_cancelled_again() -> None:
+    """Libraries may lose one: in Python 3.11, `wait_for` does if its result comes at the same moment."""
     lose_one = "try: await asyncio.sleep(1000)\n    except asyncio.CancelledError: await asyncio.sleep(1000)"
     process, url = await start(service=lose_one)
     await eventually(lambda: answers(url))
@@ -103,7 +103,7 @@ async def test_a_stop_that_hangs_is_cut_short() -> None:
     assert await finishes(process.wait()) == 2
 
 
-async def test_a_taken_port_is_told() -> None:
+async def test_a_port_in_use_is_named() -> None:
     first, url = await start()
     await eventually(lambda: answers(url))
     port = int(url.rpartition(":")[2])
@@ -116,8 +116,8 @@ async def test_a_taken_port_is_told() -> None:
     await first.wait()
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops a peer that takes nothing")
-def test_a_peer_that_takes_nothing_any_more_is_dropped_by_the_kernel() -> None:
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops a peer that stops reading")
+def test_the_kernel_drops_a_peer_that_stops_reading() -> None:
     port = free_port()
     with listen("127.0.0.1", port) as listener, socket.create_connection(("127.0.0.1", port)):
         accepted, _ = listener.accept()
@@ -126,21 +126,21 @@ def test_a_peer_that_takes_nothing_any_more_is_dropped_by_the_kernel() -> None:
     assert timeout == PEER_TIMEOUT * 1000
 
 
-async def test_whoever_would_be_reached_by_others_without_tokens_does_not_start() -> None:
-    """It ends with code 2, in one line that says what to set."""
+async def test_a_service_on_a_public_address_without_tokens_does_not_start() -> None:
+    """It ends with code 2, and one line names the setting."""
     environ = {**os.environ, "QS_STACK_HOST": "0.0.0.0"}  # noqa: S104 # refused
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "exchange", env=environ, stderr=asyncio.subprocess.PIPE
     )
-    _, told = await process.communicate()
+    _, errors = await process.communicate()
     assert process.returncode == 2
-    assert len(told.splitlines()) == 1
-    assert b"set QS_STACK_TOKENS" in told
+    assert len(errors.splitlines()) == 1
+    assert b"set QS_STACK_TOKENS" in errors
 
 
 @pytest.mark.parametrize("service", sorted(DEFAULT_PORTS))
-def test_a_service_that_is_only_imported_does_not_start(service: str) -> None:
-    """Tools read what a `__main__` assembles."""
+def test_importing_a_service_does_not_start_it(service: str) -> None:
+    """Tools import its `__main__`."""
     spec = find_spec(f"{service}.__main__")
     assert spec is not None
     assert spec.origin is not None

@@ -1,4 +1,4 @@
-"""Streaming to readers: none can hold us up."""
+"""Streaming to readers: none can delay the service."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -16,8 +16,8 @@ from web.access import Access
 from web.roles import Role
 
 
-async def test_a_reader_that_makes_no_room_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its frames end with it, so that nothing is kept for it."""
+async def test_a_reader_that_blocks_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its source of frames is closed, so that nothing is kept for it."""
     ended = asyncio.Event()
 
     async def frames() -> AsyncGenerator[bytes, None]:
@@ -36,7 +36,7 @@ async def test_a_reader_that_makes_no_room_is_given_up(monkeypatch: pytest.Monke
     assert ended.is_set()
 
 
-async def test_a_stream_ends_when_its_token_is_withdrawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_stream_ends_when_its_token_is_revoked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(streaming, "CHECK_INTERVAL", 0.05)
     monkeypatch.setattr(tokens, "RELOAD_INTERVAL", 0.0)
     folder = token_folder(tmp_path / "tokens")
@@ -49,15 +49,15 @@ async def test_a_stream_ends_when_its_token_is_withdrawn(monkeypatch: pytest.Mon
         async def close(self, code: int, _: str) -> None:
             closed.append(code)
 
-    losing = asyncio.create_task(streaming._lost_its_token(cast("Any", Socket())))
+    expiring = asyncio.create_task(streaming._until_token_is_invalid(cast("Any", Socket())))
     await passes(0.2)
-    assert not losing.done()
+    assert not expiring.done()
     (folder / Role.READER).unlink()
-    await finishes(losing)
+    await finishes(expiring)
     assert closed == [1008]
 
 
-async def test_frames_that_fail_end_the_stream_and_are_told_of() -> None:
+async def test_an_exception_in_the_frames_ends_the_stream_and_is_raised() -> None:
     async def frames() -> AsyncGenerator[bytes, None]:
         yield b"{}"
         raise RuntimeError("a row that cannot be written")

@@ -1,4 +1,4 @@
-"""Tokens: read from files, valid while they are in one, and told to nobody."""
+"""Tokens: read from files, valid while a file contains them, and never revealed."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ NEW = "a-new-token-of-forty-characters-or-more"
 
 
 @pytest.fixture(autouse=True)
-def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def reloads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "RELOAD_INTERVAL", 0.0)
 
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     return token_folder(tmp_path / "tokens")
 
 
-def test_a_token_has_the_roles_of_all_files_it_is_in(folder: Path) -> None:
+def test_a_token_has_the_roles_of_all_files_that_contain_it(folder: Path) -> None:
     write_tokens(folder, Role.TRADER, token_of(Role.TRADER), token_of(Role.READER))
     known = Tokens(folder)
     assert known.roles(token_of(Role.TRADER).encode()) == {Role.TRADER}
@@ -34,8 +34,8 @@ def test_a_token_has_the_roles_of_all_files_it_is_in(folder: Path) -> None:
     assert known.roles(b"") == known.roles(b"unknown") == NOBODY
 
 
-def test_a_token_is_changed_while_the_service_runs(folder: Path) -> None:
-    """First both are valid, then the new one only."""
+def test_a_token_can_be_replaced_while_the_service_runs(folder: Path) -> None:
+    """First both are valid, then only the new one."""
     known, old = Tokens(folder), token_of(Role.TRADER)
     write_tokens(folder, Role.TRADER, NEW, old)
     assert known.roles(NEW.encode()) == known.roles(old.encode()) == {Role.TRADER}
@@ -46,25 +46,25 @@ def test_a_token_is_changed_while_the_service_runs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "mode"), [("short", 0o600), (NEW, 0o640), (NEW, 0o604), ("ä" * 40, 0o600)])
-def test_a_file_that_makes_no_sense_is_refused_and_its_content_not_told(folder: Path, content: str, mode: int) -> None:
+def test_an_invalid_file_is_refused_and_its_content_is_not_revealed(folder: Path, content: str, mode: int) -> None:
     known = Tokens(folder)
     write_tokens(folder, Role.MAKER, content, mode=mode)
     with pytest.raises(TokensError) as refused:
         Tokens(folder)
     assert str(folder / Role.MAKER) in str(refused.value)
-    with capture_logs() as told:
-        assert known.roles(token_of(Role.MAKER).encode()) == {Role.MAKER}, "what was valid stays so"
-    assert [line["log_level"] for line in told] == ["error"]
-    assert content not in f"{refused.value} {told}"
+    with capture_logs() as logged:
+        assert known.roles(token_of(Role.MAKER).encode()) == {Role.MAKER}, "the previous tokens stay valid"
+    assert [line["log_level"] for line in logged] == ["error"]
+    assert content not in f"{refused.value} {logged}"
 
 
-def test_a_folder_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(TokensError, match=str(folder)):
             Tokens(folder)
 
 
-def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path, clock: ManualClock) -> None:
+def test_a_session_is_valid_for_its_lifetime_while_its_token_is(folder: Path, clock: ManualClock) -> None:
     known, token = Tokens(folder), token_of(Role.READER)
     known.clock = clock
     session = known.new_session(token.encode())
@@ -83,7 +83,7 @@ def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path,
     assert not known.is_valid_session(session)
 
 
-def test_a_client_sends_the_first_token_of_its_file_as_it_is_now(folder: Path) -> None:
+def test_a_client_sends_the_current_first_token_of_its_file(folder: Path) -> None:
     token = TokenFile(folder / Role.TRADER)
     assert token() == token_of(Role.TRADER)
     write_tokens(folder, Role.TRADER, NEW, token_of(Role.TRADER))
@@ -94,7 +94,7 @@ def test_a_client_sends_the_first_token_of_its_file_as_it_is_now(folder: Path) -
         TokenFile(folder / Role.TRADER)
 
 
-def test_a_line_says_whose_a_token_is_and_when_it_ends(folder: Path) -> None:
+def test_a_line_names_the_owner_and_the_expiry_of_its_token(folder: Path) -> None:
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
     write_tokens(folder, Role.TRADER, f"{NEW} name=alice@desk-1 expires={soon}", token_of(Role.TRADER))
     known = Tokens(folder)
@@ -103,10 +103,10 @@ def test_a_line_says_whose_a_token_is_and_when_it_ends(folder: Path) -> None:
     assert known.roles(NEW.encode()) == {Role.TRADER}
     assert TokenFile(folder / Role.TRADER)() == NEW
     write_tokens(folder, Role.READER, f"{NEW} expires=2026-01-01")
-    assert known.roles(NEW.encode()) == NOBODY, "in whichever file it says so"
+    assert known.roles(NEW.encode()) == NOBODY, "whichever file contains the expiry"
 
 
-def test_a_token_ends_by_the_clock_that_the_service_decides_by(folder: Path, clock: ManualClock) -> None:
+def test_a_token_expires_by_the_clock_of_the_service(folder: Path, clock: ManualClock) -> None:
     access = Access(Tokens(folder))
     write_tokens(folder, Role.TRADER, f"{NEW} expires={(clock() + timedelta(seconds=60)).isoformat()}")
     access.use_clock(clock)
@@ -116,7 +116,7 @@ def test_a_token_ends_by_the_clock_that_the_service_decides_by(folder: Path, clo
     assert access.roles_of(shows) == NOBODY
 
 
-def test_a_pages_session_ends_with_its_token(folder: Path) -> None:
+def test_a_session_expires_with_its_token(folder: Path) -> None:
     write_tokens(folder, Role.READER, NEW)
     known = Tokens(folder)
     session = known.new_session(NEW.encode())
@@ -125,23 +125,23 @@ def test_a_pages_session_ends_with_its_token(folder: Path) -> None:
     assert not known.is_valid_session(session)
 
 
-@pytest.mark.parametrize("said", ["name=", "name=a,b", "expires=soon", "rate=fast", "rate=0", "rate=-1", "rate=nan"])
-def test_a_line_that_says_what_makes_no_sense_is_refused(folder: Path, said: str) -> None:
-    write_tokens(folder, Role.MAKER, f"{NEW} {said}")
+@pytest.mark.parametrize("option", ["name=", "name=a,b", "expires=soon", "rate=fast", "rate=0", "rate=-1", "rate=nan"])
+def test_a_line_with_an_invalid_option_is_refused(folder: Path, option: str) -> None:
+    write_tokens(folder, Role.MAKER, f"{NEW} {option}")
     with pytest.raises(TokensError, match="line 1"):
         Tokens(folder)
 
 
-@pytest.mark.parametrize(("a_second", "told"), [(1000.0, 1), (2.0, 1), (1.0, 1), (0.5, 2), (0.1, 10)])
-def test_a_rate_tells_when_one_more_is_taken(a_second: float, told: int) -> None:
-    rate = Rate(a_second)
+@pytest.mark.parametrize(("per_second", "seconds"), [(1000.0, 1), (2.0, 1), (1.0, 1), (0.5, 2), (0.1, 10)])
+def test_a_rate_limit_tells_when_the_next_request_is_permitted(per_second: float, seconds: int) -> None:
+    rate = Rate(per_second)
     while rate.take(100.0):
         pass
-    assert rate.retry_after() == told
-    assert rate.take(100.0 + told)
+    assert rate.retry_after() == seconds
+    assert rate.take(100.0 + seconds)
 
 
-def test_a_rate_is_so_many_a_second_and_at_once() -> None:
+def test_a_rate_limits_requests_per_second_and_the_burst() -> None:
     rate = Rate(2.0)
     assert [rate.take(100.0) for _ in range(3)] == [True, True, False]
     assert [rate.take(100.5) for _ in range(2)] == [True, False]
