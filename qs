@@ -27,7 +27,7 @@ find_python() {
     fail "Python $oldest or newer is needed, and here is $found. On Debian 12 or newer: apt-get install python3 python3-venv"
 }
 
-# uv in a virtual environment of its own; where Python comes without venv, as Debian's does, in a folder of pip's.
+# Installs uv into its own virtual environment or, if Python has no venv (as on Debian), into a folder with pip.
 install_uv() {
     echo 'qs: installing uv into .tools (once)' >&2
     if "$1" -m venv "$tools/venv" >/dev/null 2>&1; then
@@ -48,24 +48,24 @@ install_uv() {
 python=$(find_python)
 PATH=$PATH:$PWD/$tools/bin
 export PATH
-# What uv.lock pins is what runs, and a lock that is out of date an error.
+# Run exactly the versions in uv.lock; a lock file that is out of date is an error.
 export UV_LOCKED=1
 command -v uv >/dev/null || install_uv "$python"
-# What uv downloads is kept in this folder where the home folder cannot be written.
+# If the home folder is not writable, keep uv's downloads in this folder.
 if [ -z "${UV_CACHE_DIR:-}" ]; then
     cache=${XDG_CACHE_HOME:-${HOME:-}/.cache}/uv
     { mkdir -p "$cache" && [ -w "$cache" ]; } 2>/dev/null || export UV_CACHE_DIR="$PWD/$tools/cache"
 fi
-# Compile what is installed, and what is here, once, rather than in each of the services as they all start together.
+# Compile all installed packages and our own once, rather than in each service while all of them start.
 if [ ! -d .venv ]; then
     export UV_COMPILE_BYTECODE=1
-    uv run --quiet python -m compileall -q src >/dev/null 2>&1 || true  # what is wrong is told by what comes next
+    uv run --quiet python -m compileall -q src >/dev/null 2>&1 || true  # the next command reports any error
 fi
 
-# The list of recipes, rather than the options of just.
+# Show the list of recipes rather than the options of just.
 case "$*" in -h | --help | help) set -- ;; esac
 
-# `up` itself, rather than through uv and just, which answer Ctrl-C and SIGTERM in ways of their own.
+# Run `up` directly rather than through uv and just, which handle Ctrl-C and SIGTERM differently.
 if [ "$*" = up ] || [ "$*" = up-cluster ]; then
     python=$(uv run --quiet python -c 'import sys; print(sys.executable)')
     exec "$python" -m stack "$1"
