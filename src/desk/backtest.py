@@ -83,11 +83,11 @@ class Moment(NamedTuple):
 
 def skewed(instrument: Instrument) -> Maker:
     """Return the strategy of Quotestream's makers: both prices move with the inventory."""
-    most = instrument.max_position
+    bound = instrument.max_position
 
     @cache
     def offsets(inventory: int) -> Offsets:
-        return _within(most, inventory, _offsets(instrument, inventory))
+        return _within(bound, inventory, _offsets(instrument, inventory))
 
     return Maker("skewed", offsets)
 
@@ -95,11 +95,11 @@ def skewed(instrument: Instrument) -> Maker:
 def fixed(instrument: Instrument, limit: int | None = None) -> Maker:
     """Return a maker that always quotes the prices of a flat inventory, but no side that would exceed `limit` lots."""
     flat = _offsets(instrument, 0)
-    most = min((lots for lots in (limit, instrument.max_position) if lots is not None), default=None)
+    bound = min((lots for lots in (limit, instrument.max_position) if lots is not None), default=None)
 
     @cache
     def offsets(inventory: int) -> Offsets:
-        return _within(most, inventory, flat)
+        return _within(bound, inventory, flat)
 
     return Maker("fixed, no limit" if limit is None else f"fixed, limit {limit}", offsets)
 
@@ -116,8 +116,8 @@ def expected(instrument: Instrument, maker: Maker) -> Expected:
     """Return the model's expectation for a maker. It ignores that the mid may lie between two ticks.
 
     The inventory changes by one lot at a time. So in the stationary distribution, p(q+1)/p(q) is the rate of buying at
-    q divided by the rate of selling at q+1: exp(−k·(δ_bid(q) − δ_ask(q+1))). A maker without skew has no stationary
-    distribution; it is cut off at `MAX_LOTS`.
+    q divided by the rate of selling at q+1: exp(−k·(δ_bid(q) − δ_ask(q+1))). A maker with neither skew nor a
+    limit has no stationary distribution; it is cut off at `MAX_LOTS`.
     """
     a, k = float(instrument.a), float(instrument.k)
     total, inventory, captured = 1.0, 0.0, _gain(a, k, maker.offsets(0))
@@ -280,8 +280,8 @@ def _offsets(instrument: Instrument, inventory: int) -> Offsets:
     )
 
 
-def _within(most: int | None, inventory: int, offsets: Offsets) -> Offsets:
-    """Return the offsets, without a side that would exceed `most` lots."""
-    if most is None:
+def _within(bound: int | None, inventory: int, offsets: Offsets) -> Offsets:
+    """Return the offsets, without a side that would exceed `bound` lots."""
+    if bound is None:
         return offsets
-    return Offsets(offsets.bid if inventory < most else math.inf, offsets.ask if inventory > -most else math.inf)
+    return Offsets(offsets.bid if inventory < bound else math.inf, offsets.ask if inventory > -bound else math.inf)

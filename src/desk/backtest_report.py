@@ -115,10 +115,10 @@ def _legend() -> list[str]:
 def _inventories(track: Sequence[Moment], bounds: tuple[float, float], title: str) -> list[str]:
     left, right = bounds
     end = max(track[-1].time, 1e-9)
-    most = max(1, *(abs(lots) for moment in track for lots in moment.inventories))
-    middle, scale = (_TOP + _BOTTOM) / 2, (_BOTTOM - _TOP) / 2 / most
+    largest = max(1, *(abs(lots) for moment in track for lots in moment.inventories))
+    middle, scale = (_TOP + _BOTTOM) / 2, (_BOTTOM - _TOP) / 2 / largest
     parts = [svg.text_at(left, _TOP - 12, title, "start")]
-    for lots in (most, 0, -most):
+    for lots in (largest, 0, -largest):
         y = middle - lots * scale
         parts += [svg.line(left, y, right, y), svg.text_at(left - 6, y + 4, f"{lots:,}", "end")]
     drawn = track[:: max(1, len(track) // _POINTS)]

@@ -86,13 +86,13 @@ class Losses:
 
     def _judge_symbol(self, symbol: str, account: Account | None, latch: Latch, now: datetime) -> Pause | None:
         listing = self._listings[symbol]
-        most = listing.instrument.max_loss
-        if account is None or most is None:
+        max_loss = listing.instrument.max_loss
+        if account is None or max_loss is None:
             return None
         return _pause(
             symbol,
             self._lost[symbol],
-            most,
+            max_loss,
             latch,
             at=now,
             position_version=account.version,
@@ -109,9 +109,9 @@ class Losses:
         return mark_of(self._listings.get(account.symbol), last.price if last is not None else None)
 
 
-def _pause(scope: Scope, loss: Decimal, most: Decimal, latch: Latch, **details: Any) -> Pause | None:
+def _pause(scope: Scope, loss: Decimal, max_loss: Decimal, latch: Latch, **details: Any) -> Pause | None:
     """Return the pause for a loss; None if the loss is below its limit, or is paused for already."""
-    if latch.paused is not None or EXACT.subtract(loss, latch.acknowledged) < most:
+    if latch.paused is not None or EXACT.subtract(loss, latch.acknowledged) < max_loss:
         return None
-    why = LossPaused(loss=shown_money(loss), max_loss=most, acknowledged=latch.acknowledged, **details)
+    why = LossPaused(loss=shown_money(loss), max_loss=max_loss, acknowledged=latch.acknowledged, **details)
     return Pause(scope, why, latch.head)

@@ -2,8 +2,9 @@
 
 The value of a fill of `q` lots is `q × price × multiplier`. The makers pay it when they buy (a `sell` order) and
 receive it when they sell (a `buy` order); they pay the fee either way. All sums are exact. Only one value is rounded:
-the cost that is removed when a part of the open quantity is closed (see `after`). The rounding error stays in the cost
-of the rest, so nothing is lost: `realized + unrealized` equals `cash + net × mark × multiplier` exactly, at any mark.
+the cost that is removed when a part of the open quantity is closed (see `apply_fills`). The rounding error stays in the
+cost of the rest, so nothing is lost: at any mark, `realized + unrealized` equals `cash + net × mark × multiplier`
+exactly.
 """
 
 from collections.abc import Iterable
@@ -54,7 +55,7 @@ FLAT = Money()
 """Before any fill."""
 
 
-def after(net: int, money: Money, fills: Iterable[FillTerms]) -> tuple[int, Money]:
+def apply_fills(net: int, money: Money, fills: Iterable[FillTerms]) -> tuple[int, Money]:
     """Return the net quantity and the money after further fills.
 
     A fill that increases the position adds its value to `open_cost`. A fill that reduces it closes lots: closing all

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from ledger.money import FLAT, Money, after, average_price
+from ledger.money import FLAT, Money, apply_fills, average_price
 from wire import fill_validation, subjects
 from wire.fill_validation import Fault, Reason
 from wire.orders import NumberedFill, RecordedFill
@@ -156,7 +156,7 @@ def fold(books: Books, recorded: Mapping[FillKey, RecordedFill], deliveries: Ite
             for fill in delivery.fills:
                 known[FillKey(symbol, fill.fill_id)] = fill
                 changes.fills.append((fill, delivery))
-            net, money = after(account.net_quantity, account.money, delivery.fills)
+            net, money = apply_fills(account.net_quantity, account.money, delivery.fills)
             changes.accounts[symbol] = Account(symbol, net, delivery.fills[-1], sequence, money)
     return changes
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import aiosqlite
 
-from ledger.money import FLAT, after
+from ledger.money import FLAT, apply_fills
 from ledger.positions import position_fields
 from ledger.store import damage_reported
 from ledger.tables import text_of
@@ -64,7 +64,7 @@ class PastPosition:
 
     def take(self, fills: Sequence[NumberedFill]) -> None:
         """Fold further fills."""
-        self._net, self._money = after(self._net, self._money, fills)
+        self._net, self._money = apply_fills(self._net, self._money, fills)
         self._last = fills[-1]
 
 
@@ -89,11 +89,11 @@ class Reader:
     ) -> None:
         await self._exits.aclose()
 
-    async def fills(self, symbol: str | None, after: FillCursor, most: int) -> list[NumberedFill]:
-        """Return at most `most` fills after a cursor, of one symbol or of all, by symbol and number."""
+    async def fills(self, symbol: str | None, after: FillCursor, limit: int) -> list[NumberedFill]:
+        """Return at most `limit` fills after a cursor, of one symbol or of all, by symbol and number."""
         if symbol is None:
-            return await self._fills(_FILLS, after.symbol, after.number, most)
-        return await self._fills(_FILLS_OF_SYMBOL, symbol, after.number, most)
+            return await self._fills(_FILLS, after.symbol, after.number, limit)
+        return await self._fills(_FILLS_OF_SYMBOL, symbol, after.number, limit)
 
     async def position(self, symbol: str, as_of: int | datetime) -> Position:
         """Return a symbol's position at a version, or after the fills executed until a time; flat without any.

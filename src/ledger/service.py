@@ -245,8 +245,8 @@ class Ledger:
         found = {position.symbol: position for position in await self._read(self._reader.positions(as_of))}
         return [found.get(symbol) or Account(symbol).update.position for symbol in symbols]
 
-    async def fills(self, symbol: str | None, after: FillCursor, most: int) -> list[NumberedFill]:
-        """Return at most `most` recorded fills after a cursor, of one symbol or of all, by symbol and number.
+    async def fills(self, symbol: str | None, after: FillCursor, limit: int) -> list[NumberedFill]:
+        """Return at most `limit` recorded fills after a cursor, of one symbol or of all, by symbol and number.
 
         Raises:
             Refused: UNKNOWN_SYMBOL; UNAVAILABLE.
@@ -254,7 +254,7 @@ class Ledger:
         self.snapshot()
         if symbol is not None:
             self.position(symbol)
-        return await self._read(self._reader.fills(symbol, after, most))
+        return await self._read(self._reader.fills(symbol, after, limit))
 
     async def _read(self, reading: Awaitable[T]) -> T:
         try:

@@ -60,10 +60,10 @@ def _sizes(listing: Listing, net_quantity: int) -> _Sizes:
     ask = min(instrument.ask_size or instrument.quote_size, listing.share)
     if instrument.state == "close_only":
         return _Sizes(max(0, min(bid, -net_quantity)), max(0, min(ask, net_quantity)))
-    most = listing.largest
-    if most is None:
+    largest = listing.largest
+    if largest is None:
         return _Sizes(bid, ask)
-    return _Sizes(max(0, min(bid, most - net_quantity)), max(0, min(ask, most + net_quantity)))
+    return _Sizes(max(0, min(bid, largest - net_quantity)), max(0, min(ask, largest + net_quantity)))
 
 
 def reservation_request(proposal: PutQuote) -> ReservationRequest:

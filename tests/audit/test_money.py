@@ -14,7 +14,7 @@ from audit.ledger_database import LedgerDatabase
 from audit.money import Account, ExactMoney
 from audit.positions import Publications, Reported
 from ledger import positions
-from ledger.money import FLAT, after
+from ledger.money import FLAT, apply_fills
 from support.audit import Script, busy, text_of
 from support.builders import recorded_fill
 from wire import subjects
@@ -37,7 +37,7 @@ def published(of: Script, *, version: int = 4, **changes: object) -> Publication
     found, account = Publications(), positions.Account("AAA")
     for _, payload in of.messages[1:]:
         _, fills = payload, positions.read(0, 2, "", 0, payload).fills
-        net, money = after(account.net_quantity, account.money, fills)
+        net, money = apply_fills(account.net_quantity, account.money, fills)
         account = positions.Account("AAA", net, fills[-1], 1, money)
         update = account.update
         if update.position_version == version:
@@ -108,6 +108,6 @@ def test_both_folds_agree_on_everything(fills: list) -> None:
     account = Account()
     for fill in fills:
         account.take(fill)
-    net, money = after(0, FLAT, fills)
+    net, money = apply_fills(0, FLAT, fills)
     update: PositionUpdate = positions.Account("AAA", net, fills[-1], 1, money).update
     assert account.differences(Reported.of(update), fills[-1].multiplier) == ""

@@ -115,7 +115,7 @@ def test_the_skewed_maker_quotes_the_prices_of_the_model_and_the_fixed_one_those
     assert fixed(traded).offsets(5) == skewed(traded).offsets(0)
     assert fixed(traded, 5).offsets(5) == Offsets(math.inf, skewed(traded).offsets(0).ask)
     assert fixed(traded, 20).offsets(9).bid == math.inf
-    assert skewed(instrument(reference_price=Decimal("0.02"))).offsets(0).bid == math.inf  # it would be below zero
+    assert skewed(instrument(reference_price=Decimal("0.02"))).offsets(0).bid == math.inf  # the bid would be below zero
 
 
 def test_mean_inventory_and_captured_profit_match_the_models_expectation() -> None:
@@ -143,7 +143,7 @@ def test_limits_are_the_nearest_whole_lots_that_hold_or_earn_as_much() -> None:
     "changes",
     [
         {"sigma": Decimal(0)},  # no skew
-        {"sigma": Decimal(1000)},  # a lot moves prices by more than exp can say of orders
+        {"sigma": Decimal(1000)},  # one lot moves prices so far that exp would overflow
         {"gamma": Decimal(50), "k": Decimal("0.001")},
         {"reference_price": Decimal("0.01")},
     ],

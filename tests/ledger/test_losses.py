@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.losses import Losses, Pause
-from ledger.money import after
+from ledger.money import apply_fills
 from ledger.positions import Account
 from support.builders import NOW, instrument, recorded_fill
 from wire import subjects
@@ -21,7 +21,7 @@ from wire.switches import LossPaused, LossResumed
 def account(symbol: str = "AAA", number: int = 1, **fill: Any) -> Account:
     """Return an account after one fill in which the makers bought."""
     last = recorded_fill(symbol, number, **({"side": "sell", "quantity": 10, "price": Decimal("101.00")} | fill))
-    net, money = after(0, Account(symbol).money, [last])
+    net, money = apply_fills(0, Account(symbol).money, [last])
     return Account(symbol, net, last, number, money)
 
 
@@ -120,7 +120,7 @@ def test_a_resumed_symbol_is_judged_again() -> None:
     found, known = losses(AAA=listing(max_loss=Decimal(10))), latches("AAA", PAUSED)
     assert not judged(found, known, account())
     resumed = latches("AAA", PAUSED, LossResumed(at=NOW, acknowledged=Decimal(0)))
-    assert not judged(found, resumed, account()), "nothing has moved"
+    assert not judged(found, resumed, account()), "nothing has changed"
     found.recheck()
     assert judged(found, resumed, account())
 

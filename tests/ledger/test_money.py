@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.money import FLAT, Money, after, average_price
+from ledger.money import FLAT, Money, apply_fills, average_price
 from ledger.positions import Account
 from support.builders import recorded_fill
 from wire.orders import RecordedFill
@@ -36,7 +36,7 @@ def test_the_worked_example_of_the_protocol() -> None:
         ("sell", 3, "99", "0.3"),
     ):
         fill = recorded_fill(side=side, quantity=quantity, price=Decimal(price), fee=Decimal(fee))
-        position = after(*position, [fill])
+        position = apply_fills(*position, [fill])
         steps.append(amounts(position))
     assert steps == [
         (3, "-300.3", "100", "-0.3", "0.3", 3),
@@ -53,7 +53,7 @@ def test_the_worked_example_of_the_protocol() -> None:
 )
 def test_what_one_lot_comes_to_is_the_fills_own(multiplier: str, cash: str, average: str) -> None:
     fill = recorded_fill(side="sell", quantity=2, multiplier=Decimal(multiplier))
-    net, money = after(0, FLAT, [fill])
+    net, money = apply_fills(0, FLAT, [fill])
     assert str(money.cash) == cash
     assert average_price(net, money.open_cost, fill.multiplier) == Decimal(average)
     assert Account("AAA", net, fill, 1, money).update.multiplier == Decimal(multiplier)
@@ -62,13 +62,15 @@ def test_what_one_lot_comes_to_is_the_fills_own(multiplier: str, cash: str, aver
 def test_a_multiplier_that_changes_leaves_what_was_paid() -> None:
     """The cost stays as it was in money. The position is valued with the multiplier of its last fill."""
     opened = recorded_fill(side="sell", quantity=4, price=Decimal(100), multiplier=Decimal(1))
-    net, money = after(0, FLAT, [opened, recorded_fill(number=2, side="buy", price=Decimal(50), multiplier=Decimal(2))])
+    net, money = apply_fills(
+        0, FLAT, [opened, recorded_fill(number=2, side="buy", price=Decimal(50), multiplier=Decimal(2))]
+    )
     assert (net, money.cash, money.open_cost, money.realized) == (3, Decimal(-300), Decimal(300), Decimal(0))
 
 
 def test_an_update_tells_amounts_without_zeros_at_their_end() -> None:
     fills = [recorded_fill(1, side="sell", price=Decimal("100.00")) for _ in range(10)]
-    net, money = after(0, FLAT, fills)
+    net, money = apply_fills(0, FLAT, fills)
     update = Account("AAA", net, fills[-1], 1, money).update
     assert [str(amount) for amount in (update.cash, update.average_price, update.realized, update.fees)] == [
         "-1000",
@@ -132,7 +134,7 @@ def in_fractions(fills: list[RecordedFill]) -> tuple[int, Fraction, Fraction, Fr
 @given(st.lists(fills(), max_size=30))
 def test_money_equals_the_same_rules_in_exact_fractions(log: list[RecordedFill]) -> None:
     for own in by_symbol(log).values():
-        net, money = after(0, FLAT, own)
+        net, money = apply_fills(0, FLAT, own)
         assert (net, *map(Fraction, money[:3]), money.volume) == in_fractions(own)
 
 
@@ -142,7 +144,7 @@ def test_realized_plus_unrealized_equals_cash_plus_the_value_of_the_position(
 ) -> None:
     """I13, at any mark and multiplier; and all profit of a flat position is realized."""
     for own in by_symbol(log).values():
-        net, money = after(0, FLAT, own)
+        net, money = apply_fills(0, FLAT, own)
         worth = net * Fraction(mark, 100) * Fraction(multiplier)
         unrealized = worth - Fraction(money.open_cost)
         assert Fraction(money.realized) + unrealized == Fraction(money.cash) + worth
@@ -158,17 +160,17 @@ def test_folding_in_pieces_and_reading_back_gives_the_same_money(log: list[Recor
     while at < len(log):
         end = data.draw(st.integers(at + 1, len(log)))
         for symbol, own in by_symbol(log[at:end]).items():
-            net, money = after(*kept.get(symbol, (0, FLAT)), own)
+            net, money = apply_fills(*kept.get(symbol, (0, FLAT)), own)
             kept[symbol] = net, Money(*(Decimal(str(amount)) for amount in money[:3]), money.volume)
         at = end
-    assert kept == {symbol: after(0, FLAT, own) for symbol, own in by_symbol(log).items()}
+    assert kept == {symbol: apply_fills(0, FLAT, own) for symbol, own in by_symbol(log).items()}
 
 
 @given(st.lists(fills(), min_size=1, max_size=30))
 def test_the_average_price_lies_between_the_lowest_and_highest_fill_price(log: list[RecordedFill]) -> None:
     """Except for rounding errors."""
     for own in by_symbol(log).values():
-        net, money = after(0, FLAT, own)
+        net, money = apply_fills(0, FLAT, own)
         units = [Fraction(fill.price) * Fraction(fill.multiplier) for fill in own]
         off = Fraction(len(own), 10**12)
         if net:

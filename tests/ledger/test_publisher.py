@@ -113,7 +113,7 @@ async def test_a_paused_broker_gets_the_newest_once_it_is_back(
     await own_market_log.published_version(49)
     versions = await own_market_log.published_versions()
     assert versions == sorted(set(versions))
-    assert len(versions) < 25, "what came meanwhile is conflated"
+    assert len(versions) < 25, "updates offered meanwhile are conflated"
 
 
 async def test_a_position_that_the_broker_refuses_is_published_once_it_is_accepted(

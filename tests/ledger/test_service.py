@@ -164,7 +164,7 @@ async def test_two_ledgers_publish_versions_in_order(start: Start, market_log: L
     assert one.ledger.snapshot() == other.ledger.snapshot()
     await market_log.published_version(100)
     versions = await market_log.published_versions()
-    assert versions == sorted(set(versions)), "no version goes back or comes twice"
+    assert versions == sorted(set(versions)), "versions neither decrease nor repeat"
 
 
 async def test_a_ledger_that_starts_late_publishes_no_old_version(start: Start, market_log: Log) -> None:
@@ -277,7 +277,7 @@ async def test_a_failing_disk_ends_the_ledger(start: Start, market_log: Log, mon
     failure = running.task.exception()
     assert isinstance(failure, ExceptionGroup)
     assert failure.subgroup(sqlite3.OperationalError)
-    assert running.version() == 0, "what is not committed is not shown"
+    assert running.version() == 0, "an uncommitted fill is not shown"
 
 
 @pytest.mark.parametrize("regrown", [0, 1, 3])

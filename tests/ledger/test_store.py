@@ -222,7 +222,7 @@ async def test_a_wal_that_grew_during_a_long_read_is_truncated(path: Path) -> No
         reader.execute("SELECT count(*) FROM applied").fetchall()
         await write(store, range(2, 25))
         await store.truncate_wal()
-        assert store.wal_bytes > WAL_BYTES, "what the reader reads is kept"
+        assert store.wal_bytes > WAL_BYTES, "kept while the reader uses it"
         reader.execute("COMMIT")
         await write(store, range(25, 28))
         assert store.wal_bytes <= WAL_BYTES, "cut by the next commits"

@@ -47,7 +47,7 @@ async def test_makers_pause_until_the_switch_is_changed(own_broker: Broker, befo
     await eventually(lambda: switch.current)
     assert (switch.seen.state, switch.seen.by) == (SwitchState.PAUSED, DAMAGED)
     running.cancel()
-    if not killed:  # what `./qs repair` does of what the server itself cannot read
+    if not killed:  # `./qs repair` does this if the server itself cannot read a message
         ask = f'{{"filter": "{KEY}"}}'.encode()
         await own_broker.connection.request(f"$JS.API.STREAM.PURGE.{STREAM}", ask, timeout=HANG)
     await change_switch(own_broker, paused=False)

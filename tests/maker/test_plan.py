@@ -188,8 +188,8 @@ def test_nothing_is_done_when(case: str) -> None:
 
 
 def test_the_wait_for_a_lagging_ledger_is_bounded() -> None:
-    behind = filled(activated(view(5), 5, 3), 6, bid=0, ask=0, when=1)
-    assert proposed(step(behind, 1 + LEDGER_TIMEOUT.total_seconds()))[:3] == (5, 4, "exhausted")
+    lagging = filled(activated(view(5), 5, 3), 6, bid=0, ask=0, when=1)
+    assert proposed(step(lagging, 1 + LEDGER_TIMEOUT.total_seconds()))[:3] == (5, 4, "exhausted")
 
 
 def test_the_exchanges_reply_counts_before_the_market_feed_shows_the_quote() -> None:
@@ -560,7 +560,9 @@ def test_makers_with_the_same_view_converge_on_one_live_quote(
     of.position = Position(symbol="AAA", net_quantity=0, position_version=max(versions))
     later = now + timedelta(seconds=3)
     first = due(of, Memory(), now)
-    assume(not isinstance(first, Wait) or first.until is None or first.until > later)  # else a refresh is due, rightly
+    assume(
+        not isinstance(first, Wait) or first.until is None or first.until > later
+    )  # otherwise a refresh is rightly due
     memories = [Memory() for _ in standbys]
     events = 0
     for tick in range(30):

@@ -24,7 +24,7 @@ class Symbols:
 async def test_symbols_without_a_place_get_one_in_turn() -> None:
     symbols = Symbols(2)
     assert symbols.enter(*"ABCD") == [True, True, False, False]
-    assert symbols.enter("D", "C") == [False, False], "asking again keeps the place in the line"
+    assert symbols.enter("D", "C") == [False, False], "entering again keeps the place in the queue"
     symbols.window.leave("B")
     assert symbols.woken == ["C"]
     assert symbols.enter("C", "D") == [True, False]
@@ -38,7 +38,7 @@ async def test_the_queue_is_ordered_by_when_quotes_end() -> None:
     symbols.enter("B", seconds=20)
     symbols.enter("C", seconds=10)
     symbols.enter("D", seconds=15)
-    symbols.enter("E", seconds=12)  # it has no quote, and came when that of C had ended
+    symbols.enter("E", seconds=12)  # without a quote: queued after the quote of C had ended
     symbols.enter("B", seconds=11)  # its quote was withdrawn
     for symbol in "ACBED":
         symbols.window.leave(symbol)
@@ -72,11 +72,13 @@ async def test_overtaken_attempts_narrow_the_window_and_successful_ones_widen_it
     symbols = Symbols(MIN_SIZE + 2)
     for _ in range(99):
         symbols.window.narrow()
-    assert symbols.enter(*"ABC") == [True] * MIN_SIZE + [False], "some are left, however many were overtaken"
+    assert symbols.enter(*"ABC") == [True] * MIN_SIZE + [False], (
+        "some places remain, however many attempts were overtaken"
+    )
     for _ in range(2):
         symbols.window.widen()
     symbols.window.leave("C")
     assert symbols.enter("F") == [True]
     for _ in range(99):
         symbols.window.widen()
-    assert symbols.enter("G", "H") == [True, False], "there are never more than at first"
+    assert symbols.enter("G", "H") == [True, False], "the window never exceeds its initial size"
