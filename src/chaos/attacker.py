@@ -19,7 +19,7 @@ import msgspec
 from chaos.attacks import NAME, Attack, Attacks, Known
 from jet import api, journal, link
 from jet.connection import Connection
-from jet.grants import grants, inbox, takes
+from jet.grants import grants, inbox, matches
 from jet.stream_integrity import TailBroken
 from jet.tail import FromSequence, Tail
 from process.health import Health
@@ -139,7 +139,7 @@ class Attacker:
 
     def must_refuse(self, user: str, attack: Attack) -> bool:
         """True if a user may not send to the attack's subject, so that the broker must refuse it."""
-        return not any(takes(granted, attack.subject) for granted in self._granted[user])
+        return not any(matches(granted, attack.subject) for granted in self._granted[user])
 
     def _connection(self, user: str) -> Connection:
         return Connection(self._url, user, Health(NAME), self._seeds[user], client=self._links)

@@ -19,7 +19,7 @@ from exchange.order_dedup import OrderDedup
 from exchange.projection import QuotesBucket
 from exchange.replay import Replay
 from jet import api
-from jet.bootstrap import MarketBootstrap, Published
+from jet.bootstrap import MarketBootstrap, PublishedPositions
 from jet.connection import Connection
 from jet.read_barrier import barrier_of, wait_for_all
 from jet.tail import FromSequence, FromTime, Message, Tail
@@ -60,7 +60,7 @@ class Books:
         health: Health,
         dedup: OrderDedup,
         bucket: QuotesBucket,
-        published: Published,
+        published: PublishedPositions,
     ) -> None:
         """`published`: the positions that a ledger has published, by which the bootstrap judges the last fills."""
         self._lanes = lanes

@@ -105,7 +105,7 @@ class QuotesBucket:
             if end > market.head:
                 return  # the fold lags: it calls `changed` when it has that event
             event = market.quoted  # not `end`: the message there may be invalid
-            if market.event is None or (last is not None and journal.number_in(last, _SEQUENCE) >= event):
+            if market.event is None or (last is not None and journal.int_header(last, _SEQUENCE) >= event):
                 return
             written = await self._write(
                 market, event, last.seq if last else 0, live=last is not None and bool(last.payload)

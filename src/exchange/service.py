@@ -17,7 +17,7 @@ from exchange.order_dedup import OrderDedup
 from exchange.projection import QuotesBucket
 from exchange.stall_detector import PASSES, TICK_INTERVAL, StallDetector
 from jet import rpc
-from jet.bootstrap import Published
+from jet.bootstrap import PublishedPositions
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.definition_log import define
@@ -84,7 +84,7 @@ class Exchange:
         )
         self._lanes.relist(market.listings)
         self._feed = Feed(connection, self._listings)
-        self._published = Published(connection, name="exchange-positions")
+        self._published = PublishedPositions(connection, name="exchange-positions")
         self._books = Books(self._lanes, market.shards, connection, health, self._dedup, self._bucket, self._published)
         self._lost = "the log has not been compared with the published positions yet"
         health.waits(continuity.PART, self._lost)
@@ -279,7 +279,7 @@ class Exchange:
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
             group.create_task(self.clock.run())
-            await self.clock.known()
+            await self.clock.wait_known()
             group.create_task(self._listings.run())
             await self._listings.opened()
             group.create_task(self._feed.run())

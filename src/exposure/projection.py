@@ -129,7 +129,7 @@ class ReservationsBucket:
                     self._revisions[reservation_id] = outcome.sequence
                 return
             last = await journal.last_message(self._connection, _STREAM, key)
-            shown = journal.number_in(last, _SEQUENCE) if last is not None else 0
+            shown = journal.int_header(last, _SEQUENCE) if last is not None else 0
             if shown > sequence or (shown == sequence and not ended):
                 return
             self._revisions[reservation_id] = last.seq if last is not None else 0

@@ -131,7 +131,7 @@ class ExposureService:
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
             group.create_task(self.clock.run())
-            await self.clock.known()
+            await self.clock.wait_known()
             group.create_task(self._listings.run())
             await self._listings.opened()
             group.create_task(self._follow_decisions())

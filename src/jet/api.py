@@ -1,4 +1,4 @@
-"""Requests to the JetStream API: typed replies, the errors we know by their codes, and nothing else."""
+"""Requests to the JetStream API: typed replies, and the API's errors by their codes."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -42,7 +42,7 @@ NOT_SENT = (
     nats_errors.ConnectionDrainingError,
     Forbidden,
 )
-"""Raised by a publish that never left this process, or that the broker did not take."""
+"""Raised by a publish that never left this process, or that the broker did not accept."""
 
 
 class ApiError(Exception):
@@ -50,8 +50,8 @@ class ApiError(Exception):
 
     Attributes:
         code: the HTTP-like class of the error.
-        err_code: JetStream's own code, which names the error.
-        description: for a person.
+        err_code: JetStream's own code, which identifies the error.
+        description: the error in words.
     """
 
     def __init__(self, code: int, err_code: int, description: str) -> None:
@@ -62,7 +62,7 @@ class ApiError(Exception):
 
 
 class InvalidReply(nats_errors.Error):
-    """An answer that cannot be read, or is not one to what was asked: what was asked for may have been done."""
+    """A reply that cannot be decoded, or belongs to another request. The request may have been executed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -70,7 +70,7 @@ class InvalidReply(nats_errors.Error):
 
 
 NO_REPLY = (ApiError, nats_errors.Error, TimeoutError)
-"""Raised by a request that has no reply."""
+"""Raised by a request that gets no valid reply."""
 
 
 class _Error(msgspec.Struct):
@@ -101,11 +101,11 @@ class StoredMessage(msgspec.Struct):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The message's headers, as far as they are any."""
+        """The message's headers; bytes that are not headers are left out."""
         return headers_of(self.raw_headers)
 
-    def fits(self, query: Mapping[str, Any]) -> bool:
-        """Whether it may be the answer to a query of `get_message`."""
+    def matches(self, query: Mapping[str, Any]) -> bool:
+        """True if it may be the reply to a query of `get_message`."""
         pattern = query.get("next_by_subj") or query.get("last_by_subj")
         if pattern is None:
             return bool(self.seq == query["seq"])
@@ -117,8 +117,16 @@ class _StoredReply(msgspec.Struct):
 
 
 class StreamState(msgspec.Struct):
-    """What a stream holds. `subjects`, with how many messages each: only where they were asked for. `lost`: what
-    the server could not read when it started."""
+    """The messages of a stream.
+
+    Attributes:
+        messages: how many there are.
+        first_seq: the first sequence.
+        last_seq: the last sequence.
+        bytes: their size.
+        subjects: how many messages each subject has; only if subjects were requested.
+        lost: what the server could not read when it started.
+    """
 
     messages: Count
     first_seq: Sequence
@@ -129,8 +137,15 @@ class StreamState(msgspec.Struct):
 
 
 class Peer(msgspec.Struct):
-    """Another server that holds a stream, as its leader sees it: `active` is for how many nanoseconds it was not heard,
-    0 if it never was; `lag` is how many messages its copy is behind."""
+    """Another server with a replica of a stream, as the stream's leader sees it.
+
+    Attributes:
+        name: the server's name.
+        current: its replica is complete.
+        offline: it is not connected.
+        active: nanoseconds since it was last heard from; 0 if it never was.
+        lag: how many messages its replica lags.
+    """
 
     name: str = ""
     current: bool = False
@@ -140,7 +155,7 @@ class Peer(msgspec.Struct):
 
 
 class _Config(msgspec.Struct):
-    """What of a stream's configuration is believed."""
+    """The types of a stream's configuration, which are checked."""
 
     num_replicas: Count = 1
     max_bytes: int = -1
@@ -149,15 +164,22 @@ class _Config(msgspec.Struct):
 
 
 class Group(msgspec.Struct):
-    """The servers that hold a stream."""
+    """The servers that hold the replicas of a stream."""
 
     leader: str = ""
     replicas: list[Peer] = []
 
 
 class StreamInfo(msgspec.Struct):
-    """A stream's configuration and state. `created` tells a stream from a later one of the same name; `total` is how
-    many subjects there are, where they were asked for: an answer has no more than 100,000."""
+    """A stream's configuration and state.
+
+    Attributes:
+        config: its configuration.
+        created: when it was created; distinguishes it from a later stream of the same name.
+        state: its messages.
+        cluster: its servers; None without a cluster.
+        total: how many subjects there are, if they were requested; one reply lists at most 100,000.
+    """
 
     config: dict[str, Any]
     created: Annotated[datetime, Meta(tz=True)]
@@ -171,18 +193,18 @@ class StreamInfo(msgspec.Struct):
 
     @property
     def replicated(self) -> bool:
-        """Whether there are several copies, of which some may be behind the leader's."""
+        """True if there are several replicas, of which some may lag the leader's."""
         return bool(self.config.get("num_replicas", 1) > 1)
 
     def has_majority_within(self, seconds: float) -> bool:
-        """Whether the leader, which told this, has heard of a majority lately, counting itself."""
+        """True if the leader, which sent this, has heard from a majority within so many seconds, counting itself."""
         replicas = self.config.get("num_replicas", 1)
         peers = self.cluster.replicas if self.cluster else []
         return bool(1 + sum(0 < peer.active < seconds * 1e9 for peer in peers) > replicas // 2)
 
 
 class _Delivered(msgspec.Struct):
-    """How far a consumer has come, by its own count and by the stream's."""
+    """How far a consumer has come, by its own sequence and by the stream's."""
 
     consumer_seq: Sequence = 0
     stream_seq: Sequence = 0
@@ -201,38 +223,38 @@ class ConsumerInfo(msgspec.Struct):
 async def request(
     connection: Connection, subject: str, body: Any, reply: type[T], *, timeout: float = 2.0, prefix: str = "$JS.API."
 ) -> T:
-    """Ask the JetStream API.
+    """Send a request to the JetStream API, and return its reply.
 
     Raises:
-        ApiError: it refused.
-        nats.errors.Error, TimeoutError: it did not answer.
+        ApiError: it refused the request.
+        nats.errors.Error, TimeoutError: it did not reply.
     """
     payload = msgspec.json.encode(body) if body is not None else b""
     message = await connection.request(prefix + subject, payload, timeout=timeout)
     raise_error(message.data)
-    return read(message.data, reply)
+    return decode(message.data, reply)
 
 
-def read(data: bytes, reply: type[T]) -> T:
-    """An answer as it is meant.
+def decode(data: bytes, reply: type[T]) -> T:
+    """Decode a reply.
 
     Raises:
-        InvalidReply: it is not.
+        InvalidReply: it cannot be decoded.
     """
     try:
         return msgspec.json.decode(data, type=reply)
     except DECODE_ERRORS as error:
-        raise InvalidReply(f"an answer that cannot be read: {error!r}") from error
+        raise InvalidReply(f"a reply that cannot be decoded: {error!r}") from error
 
 
 def raise_error(data: bytes) -> None:
-    """Raise the error a reply holds, if it holds one.
+    """Raise the error that a reply contains, if any.
 
     Raises:
-        ApiError: it does.
-        InvalidReply: it cannot be read.
+        ApiError: the reply contains an error.
+        InvalidReply: the reply cannot be decoded.
     """
-    error = read(data, _Envelope).error
+    error = decode(data, _Envelope).error
     if error is not None:
         raise ApiError(error.code, error.err_code, error.description)
 
@@ -240,31 +262,32 @@ def raise_error(data: bytes) -> None:
 async def stream_info(
     connection: Connection, stream: str, ask: dict[str, Any] | None = None, *, timeout: float = 2.0
 ) -> StreamInfo:
-    """A stream's configuration and state, as its leader tells; with what else is asked for."""
+    """Request a stream's configuration and state from its leader; `ask` may request more details."""
     info = await request(connection, f"STREAM.INFO.{stream}", ask, StreamInfo, timeout=timeout)
     if info.config.get("name") != stream:
-        raise InvalidReply(f"told of {info.config.get('name')!r} when asked for {stream}")
+        raise InvalidReply(f"a reply about {info.config.get('name')!r} to a request for {stream}")
     return info
 
 
 async def stream_details(
     connection: Connection, stream: str, subject: str | None = None, *, timeout: float = 2.0
 ) -> StreamInfo:
-    """The same, with what the server could not read when it started, which it tells nobody who does not ask; and with
-    how many messages are on a subject, if one is named. Not for streams from which much is deleted: it is listed.
+    """As `stream_info`, with what the server could not read when it started, and the number of messages on `subject`.
+
+    Not for streams with many deleted messages: the reply lists them all.
     """
     ask = {"deleted_details": True, **({"subjects_filter": subject} if subject else {})}
     return await stream_info(connection, stream, ask, timeout=timeout)
 
 
 async def stream_subjects(connection: Connection, stream: str, pattern: str, *, timeout: float = 2.0) -> StreamInfo:
-    """The same, with every subject that fits a pattern, however many answers that takes."""
+    """As `stream_info`, with every subject that matches a pattern, in as many requests as that takes."""
     info = await stream_info(connection, stream, {"subjects_filter": pattern}, timeout=timeout)
     found = dict(info.state.subjects)
     while len(found) < info.total:
         ask = {"subjects_filter": pattern, "offset": len(found)}
         info = await stream_info(connection, stream, ask, timeout=timeout)
-        if info.state.subjects.keys() <= found.keys():  # of those that are no text some look the same
+        if info.state.subjects.keys() <= found.keys():  # subjects that are not text may look the same
             break
         found |= info.state.subjects
     return msgspec.structs.replace(info, state=msgspec.structs.replace(info.state, subjects=found))
@@ -273,19 +296,19 @@ async def stream_subjects(connection: Connection, stream: str, pattern: str, *, 
 async def consumer(
     connection: Connection, stream: str, name: str, config: dict[str, Any] | None = None, *, timeout: float
 ) -> ConsumerInfo:
-    """What the broker tells of a consumer; with `config`, which it is to make first."""
-    does = "INFO" if config is None else "CREATE"
+    """Request a consumer's state; with `config`, create the consumer first."""
+    action = "INFO" if config is None else "CREATE"
     body = {"stream_name": stream, "config": config, "action": "create"} if config is not None else None
-    info = await request(connection, f"CONSUMER.{does}.{stream}.{name}", body, ConsumerInfo, timeout=timeout)
+    info = await request(connection, f"CONSUMER.{action}.{stream}.{name}", body, ConsumerInfo, timeout=timeout)
     if (info.stream_name, info.name) != (stream, name):
-        raise InvalidReply(f"told of {info.name!r} of {info.stream_name!r} when asked for {name} of {stream}")
+        raise InvalidReply(f"a reply about {info.name!r} of {info.stream_name!r} to a request for {name} of {stream}")
     return info
 
 
 async def get_message(
     connection: Connection, stream: str, query: dict[str, Any], *, timeout: float = 1.0
 ) -> StoredMessage | None:
-    """One stored message, as the stream's leader tells; None if there is none.
+    """Request one stored message from the stream's leader; None if there is none.
 
     `query` is `{"seq": n}`, `{"last_by_subj": s}` or `{"seq": n, "next_by_subj": s}`.
     """
@@ -295,15 +318,15 @@ async def get_message(
         if error.err_code == MESSAGE_NOT_FOUND:
             return None
         raise
-    if not found.message.fits(query):
-        raise InvalidReply(f"told of {found.message.seq} on {found.message.subject!r} when asked for {query}")
+    if not found.message.matches(query):
+        raise InvalidReply(f"a reply with {found.message.seq} on {found.message.subject!r} to a request for {query}")
     return found.message
 
 
 async def read_message(
     connection: Connection, stream: str, query: dict[str, Any], *, timeout: float = 1.0
 ) -> StoredMessage | None:
-    """`get_message` for those who answer a client.
+    """As `get_message`, for code that answers a client.
 
     Raises:
         Refused: UNAVAILABLE, if the broker did not answer.
@@ -311,4 +334,4 @@ async def read_message(
     try:
         return await get_message(connection, stream, query, timeout=timeout)
     except (ApiError, nats_errors.Error, TimeoutError) as error:
-        raise Refused(Refusal.UNAVAILABLE, f"the broker did not say what {stream} holds: {error!r}") from error
+        raise Refused(Refusal.UNAVAILABLE, f"the broker did not return a message of {stream}: {error!r}") from error

@@ -1,12 +1,12 @@
-"""Where the fold of a log begins: at the last message of each subject that can be used.
+"""Where the fold of a log begins: at the last usable message of each subject.
 
-The last message of a subject says all that a fold needs, unless it is one that every reader quarantines: then the one
-before it does, and so on. So whoever starts walks back, before it shows or decides anything.
+The last message of a subject contains all that a fold needs, unless every reader quarantines it; then the message
+before it does, and so on. So a reader that starts walks back to it before it shows or decides anything.
 
-Of fills, whether a message counts depends on those before it. The last one is believed if a ledger has published a
-position after it. Or if it names the head that it was appended on, as everything does that is appended with a compare,
-and goes on from the fills that are found back from there. Otherwise the subject is read back until two messages are
-found that go on from each other, or to its beginning, and judged from there on.
+Whether a message of fills counts depends on the messages before it. The last one is believed if a ledger has published
+a position after it. It is also believed if it names the head that it was appended on, as every message appended with a
+compare does, and follows on from the fills found there. Otherwise the subject is read backwards until two messages are
+found that follow on from each other, or to its beginning, and is judged from there.
 """
 
 import asyncio
@@ -31,26 +31,26 @@ from wire.positions import PositionUpdate
 from wire.quotes import QuoteActivated, QuoteEvent, QuoteWithdrawn
 
 FIRST_WALK = 1_000
-"""Sequences read back at first; each time it was not enough, eight times as many."""
+"""How many sequences are read backwards at first; each further walk reads eight times as many."""
 
-AT_ONCE = 64
-"""Symbols looked at at the same time."""
+MAX_CONCURRENT = 64
+"""The most symbols that are walked back at the same time."""
 
-STEPS = 16
-"""Quote events at most between two messages of fills, before the subject is read back instead."""
+MAX_STEPS = 16
+"""The most quote events between two messages of fills; if there are more, the subject is read backwards instead."""
 
-PATIENCE = 3.0
-"""Seconds for which the published positions are waited for: without them the log is asked about each symbol."""
+POSITIONS_TIMEOUT = 3.0
+"""Seconds to wait for the published positions; without them the log is asked about each symbol."""
 
-ASK_AGAIN = 0.2
-"""Seconds until the broker is asked again after it did not answer."""
+RETRY_PAUSE = 0.2
+"""Seconds until the next request after the broker did not answer."""
 
 _HEAD = "Nats-Expected-Last-Subject-Sequence"
 
 Usable = Callable[[Message], bool]
 
 Follow = type[Tail] | type[Reader]
-"""How a stream is followed: by a consumer, or by asking, as who may make none does."""
+"""How a stream is followed: by a consumer, or by polling if the user may not create one."""
 
 _Symbols = TypeVar("_Symbols", QuoteActivated | QuoteWithdrawn, PositionUpdate)
 
@@ -61,16 +61,16 @@ log = structlog.get_logger()
 
 
 def is_quote_event(message: Message) -> bool:
-    """Whether a message of the market log is a quote event of the symbol that its subject names."""
-    return _is_of(_quote_events, message)
+    """True if a message of the market log is a quote event of the symbol that its subject names."""
+    return _decodes_to_own_symbol(_quote_events, message)
 
 
 def is_position(message: Message) -> bool:
-    """Whether a message of `POSITIONS` is a position of the symbol that its subject names."""
-    return _is_of(_positions, message)
+    """True if a message of `POSITIONS` is a position of the symbol that its subject names."""
+    return _decodes_to_own_symbol(_positions, message)
 
 
-def _is_of(decoder: msgspec.json.Decoder[_Symbols], message: Message) -> bool:
+def _decodes_to_own_symbol(decoder: msgspec.json.Decoder[_Symbols], message: Message) -> bool:
     try:
         return decoder.decode(message.data).symbol == subjects.last_token(message.subject)
     except DECODE_ERRORS:
@@ -80,11 +80,11 @@ def _is_of(decoder: msgspec.json.Decoder[_Symbols], message: Message) -> bool:
 async def last_usable(
     connection: Connection, stream: str, subject: str, before: int, usable: Usable, follow: Follow = Tail
 ) -> Message | None:
-    """The last message on a subject, before a sequence, that can be used; None if there is none.
+    """Return the last usable message on a subject before a sequence; None if there is none.
 
-    It waits for as long as the broker is away. `follow` is what reads.
+    Waits while the broker is away. `follow` is the kind of follower that reads.
     """
-    async for messages, _ in _pieces(connection, stream, subject, before - 1, follow):
+    async for messages, _ in _read_backwards(connection, stream, subject, before - 1, follow):
         found = [message for message in messages if usable(message)]
         if found:
             return found[-1]
@@ -92,9 +92,9 @@ async def last_usable(
 
 
 class Bootstrap:
-    """A tail that begins with what can be used of each subject, and goes on with every new message.
+    """A follower that begins with the last usable message of each subject, and continues with every new message.
 
-    The messages of a subject that follow the one it begins with are in it too, in stream order.
+    If that is not the last message of its subject, the later ones are yielded, too. All are in stream order.
 
     Attributes:
         current: as a tail's, once the beginning was yielded.
@@ -111,7 +111,8 @@ class Bootstrap:
         follow: Follow = Tail,
         skip_damaged: bool = False,
     ) -> None:
-        """`skip_damaged`: begin without the last messages that the broker cannot read, as who looks for them does."""
+        """`skip_damaged`: begin without last messages that the broker cannot read, for a caller that looks for
+        damage."""
         self._follow = follow
         self._connection = connection
         self._stream = stream
@@ -121,29 +122,29 @@ class Bootstrap:
 
     @property
     def current(self) -> bool:
-        """The end of the stream was reached, and the broker heard of lately."""
+        """True if the end of the stream was reached, and the broker has been heard from lately."""
         return self._opened and self._tail.current
 
     @property
     def damage(self) -> str:
-        """What the broker does not give out, and where it says what to do; empty if nothing."""
+        """What the broker does not deliver, and where to read how to repair it; empty if nothing."""
         return self._tail.damage
 
     @property
     def sequence(self) -> int:
-        """Stream sequence of the last message yielded, 0 before any."""
+        """The stream sequence of the last message yielded; 0 before any."""
         return self._tail.sequence
 
     @property
     def reached(self) -> int:
-        """Stream sequence up to which everything was yielded that matches and was still there."""
+        """The stream sequence up to which every matching message that still existed was yielded."""
         return self._tail.reached if self._opened else 0
 
     async def batches(self) -> AsyncIterator[list[Message]]:
-        """As `Tail.batches`; the first is the whole beginning.
+        """As `Tail.batches`; the first batch is the whole beginning.
 
         Raises:
-            TailBroken: the stream lost what was yielded already.
+            TailBroken: the stream lost messages that were already yielded.
         """
         bootstrap: list[Message] = []
         async for batch in self._tail.batches():
@@ -157,8 +158,7 @@ class Bootstrap:
                 yield sorted([*bootstrap, *earlier], key=lambda message: message.sequence)
 
     async def read_all(self) -> list[Message]:
-        """What a fold begins with, and all that comes until the end of the stream is reached. It waits for as long as
-        the broker is away, and follows no further."""
+        """Return the beginning and all further messages up to the end of the stream. Waits while the broker is away."""
         found: list[Message] = []
         async with aclosing(self.batches()) as batches:  # type: ignore[type-var] # it is a generator
             async for batch in batches:
@@ -168,12 +168,12 @@ class Bootstrap:
         return found
 
     async def _walk_back(self, bootstrap: Iterable[Message]) -> list[Message]:
-        """What comes before the messages that were the last of their subjects."""
+        """Return the earlier messages that a fold needs because the last ones of their subjects are not usable."""
         last: dict[str, Message] = {}
         for message in bootstrap:
-            if subjects.is_name(subjects.last_token(message.subject)):  # of another nobody reads anything
+            if subjects.is_name(subjects.last_token(message.subject)):  # our readers ignore other subjects
                 last.setdefault(message.subject, message)
-        slots = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(MAX_CONCURRENT)
 
         async def before(message: Message) -> list[Message]:
             async with slots:
@@ -196,9 +196,8 @@ class Bootstrap:
         return [found] if found else []
 
 
-class Published:
-    """The newest published position of each symbol, as of when it was first asked for. What cannot be read is walked
-    over."""
+class PublishedPositions:
+    """The newest published position of each symbol at the time of the first request. Invalid messages are skipped."""
 
     def __init__(self, connection: Connection, *, name: str, follow: Follow = Tail) -> None:
         self._connection = connection
@@ -208,7 +207,7 @@ class Published:
         self._found: dict[str, PositionUpdate] | None = None
 
     async def positions(self) -> dict[str, PositionUpdate]:
-        """Read them, or what was read. It waits for as long as the broker is away."""
+        """Return the positions by symbol; the first call reads them. Waits while the broker is away."""
         async with self._reading:
             if self._found is None:
                 self._found = await self._read()
@@ -224,14 +223,17 @@ class Published:
 
 
 class MarketBootstrap(Bootstrap):
-    """One shard's market log, of `shards`. What is published only makes it quicker, for who may read it."""
+    """The bootstrap of one shard of the market log.
+
+    Published positions only make it faster, for users that may read them.
+    """
 
     def __init__(
         self,
         connection: Connection,
         shard: int,
         shards: int,
-        published: Published | None = None,
+        published: PublishedPositions | None = None,
         *,
         name: str,
         follow: Follow = Tail,
@@ -244,13 +246,13 @@ class MarketBootstrap(Bootstrap):
         self._begins: dict[str, int] = {}
 
     def begins(self, message: Message) -> bool:
-        """Whether a fold may begin with this message of fills, whatever its number. With any other it begins at 1."""
+        """True if a fold may begin with this message of fills, whatever its number; otherwise it begins at number 1."""
         return self._begins.get(message.subject) == message.sequence
 
     async def _walk_back(self, bootstrap: Iterable[Message]) -> list[Message]:
         if self._published is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(POSITIONS_TIMEOUT):
                     self._positions = await self._published.positions()
         return await super()._walk_back(bootstrap)
 
@@ -259,10 +261,10 @@ class MarketBootstrap(Bootstrap):
             return []
         if last.subject.startswith("quotes."):
             return await super()._before(last)
-        if await self._goes_on(last):
+        if await self._follows_on(last):
             self._begins[last.subject] = last.sequence
             return []
-        async for messages, is_all in _pieces(
+        async for messages, is_all in _read_backwards(
             self._connection, self._stream, last.subject, last.sequence, self._follow
         ):
             counted = self._last_counted(messages, is_all=is_all)
@@ -277,14 +279,15 @@ class MarketBootstrap(Bootstrap):
         return []
 
     def _fills(self, subject: str, payload: bytes) -> list[RecordedFill]:
-        """The fills of a message that can be one commit, wherever the log stands; else none."""
+        """Return the fills of a message if they can be one commit, whatever the head of the log; else an empty list."""
         fills, fault = fill_validation.read(subject, payload, self._shards)
         if fault or fill_validation.judge(subjects.last_token(subject), fills, None):
             return []
         return fills
 
     def _last_counted(self, messages: list[Message], *, is_all: bool) -> Message | None:
-        """The last message that counts; if these are not all, None unless two are found that go on from each other."""
+        """Return the last message that counts. If these are not all, None unless two of them follow on from each
+        other."""
         readable = [(message, fills) for message in messages if (fills := self._fills(message.subject, message.data))]
         number = 0
         if not is_all:
@@ -299,15 +302,16 @@ class MarketBootstrap(Bootstrap):
                 number, counted = fills[-1].number, message
         return counted
 
-    async def _goes_on(self, last: Message) -> bool:
-        """Whether fills go on from those that they were appended after, as far as can be told at a glance."""
+    async def _follows_on(self, last: Message) -> bool:
+        """True if the fills follow on from those that they were appended after; False also if that is not quickly
+        found."""
         if self._is_applied(last):
             return True
         fills = self._fills(last.subject, last.data)
         if not fills:
             return False
         headers = last.headers or {}
-        for _ in range(STEPS):
+        for _ in range(MAX_STEPS):
             head = headers.get(_HEAD, "")
             if not head.isdigit():
                 return False
@@ -323,7 +327,8 @@ class MarketBootstrap(Bootstrap):
         return False
 
     def _is_applied(self, last: Message) -> bool:
-        """Whether a position was published that ends with this message's last fill: a ledger has applied it whole."""
+        """True if a position was published whose last fill is the last one of this message: a ledger has applied it
+        all."""
         position = self._positions.get(subjects.last_token(last.subject))
         if position is None:
             return False
@@ -331,19 +336,19 @@ class MarketBootstrap(Bootstrap):
         return fault is None and position.last_fill == fills[0].fill
 
     async def _until_answered(self, query: dict[str, int]) -> api.StoredMessage | None:
-        """A message, or None if there is none; the broker is asked until it answers."""
+        """Return a stored message, or None if there is none. Asks until the broker answers."""
         while True:
             try:
                 return await api.get_message(self._connection, self._stream, query)
             except (api.ApiError, nats_errors.Error, TimeoutError) as error:
                 log.debug("the broker does not return a message", stream=self._stream, error=repr(error))
-                await asyncio.sleep(ASK_AGAIN)
+                await asyncio.sleep(RETRY_PAUSE)
 
 
-async def _pieces(
+async def _read_backwards(
     connection: Connection, stream: str, subject: str, last: int, follow: Follow
 ) -> AsyncIterator[tuple[list[Message], bool]]:
-    """The messages on a subject up to a sequence, from further back each time, and whether these are all."""
+    """Yield the messages on a subject up to a sequence, from further back each time, and whether these are all."""
     back = FIRST_WALK
     while True:
         first = max(1, last - back)
@@ -360,7 +365,7 @@ async def _read(
     if last < first:
         return found
     tail = follow(connection, stream, [subject], FromSequence(first), name="walk-back")
-    async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator, though it does not say so
+    async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator
         async for batch in batches:
             found += [message for message in batch if message.sequence <= last]
             if tail.reached >= last or tail.current:

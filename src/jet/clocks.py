@@ -1,13 +1,14 @@
-"""The broker's time, by which services decide: whatever is done to their machines' clocks, it goes on.
+"""The broker's time, by which services decide. It does not depend on the clocks of their machines.
 
-One service's times are judged by another: a quote's expiry is set by exposure, judged by the exchange and the makers,
-and its reservation is held for the grace beyond. So any two may be apart by the grace, and each from the broker by half
-of it. All ask the same server, the one that leads the first shard of the market log.
+One service judges times that another one has set: exposure sets a quote's expiry, the exchange and the makers judge it,
+and exposure holds the reservation for the grace beyond. So the times of any two services may differ by at most the
+grace, and each from the broker's by half of it. All services ask the same server: the leader of the market log's first
+shard.
 
-An answer of the broker carries its time, which lies between our asking and our hearing. That is certain, however slow
-the machine is and whoever was paused meanwhile. From there it is carried on by a clock that nobody sets and that goes
-on while the machine sleeps. What answers leave possible together is what is known; if one contradicts what was known,
-the broker's clock was set, and that answer alone counts.
+A reply of the broker carries its time, which lies between our sending the request and our receiving the reply. That is
+certain, however slow the machine is and whatever was paused. From there, a clock that nobody sets, and that continues
+while the machine sleeps, carries the time forward. What is known is the range that all replies leave possible. If a
+reply contradicts it, the broker's clock was set, and only that reply counts.
 """
 
 import asyncio
@@ -29,19 +30,19 @@ from wire.fields import Time
 from wire.units import check_time
 
 DRIFT = 0.0001
-"""Seconds by which two clocks that nobody sets may come apart in a second."""
+"""Seconds per second by which two clocks that nobody sets may drift apart."""
 
-EVERY = 2.0
+INTERVAL = 2.0
 """Seconds between two comparisons."""
 
-FIRST = 0.1
-"""Seconds between two tries while nothing is decided without."""
+RETRY_INTERVAL = 0.1
+"""Seconds between two comparisons while the time is not trusted."""
 
-OLD = 10.0
-"""Seconds after a comparison that nothing is decided by it any more: the broker's clock may have been set since."""
+MAX_AGE = 10.0
+"""Seconds after which a comparison is no longer trusted: the broker's clock may have been set since."""
 
-SET = 0.1
-"""Seconds by which the broker's clock must have been set for the log to tell."""
+MIN_JUMP = 0.1
+"""Seconds by which the broker's clock must have been set for a line in the log."""
 
 PART = "clock"
 
@@ -50,8 +51,8 @@ SKEW = Gauge("quotestream_clock_skew_seconds", "By how much our machine's clock 
 log = structlog.get_logger()
 
 
-class Noted(HealthPart, Protocol):
-    """Where it is told, too, what a person should know though nothing waits for it."""
+class NoticeHealth(HealthPart, Protocol):
+    """The process's health, which also takes notices for people that do not make the process wait."""
 
     def add_notices(self, notices: Callable[[], Mapping[str, str]]) -> None: ...
 
@@ -64,42 +65,43 @@ class _ServerTime(msgspec.Struct):
 
 
 class Estimate:
-    """What is known of the broker's time. Pure: `now`, `asked` and `heard` are seconds on a clock that nobody sets.
+    """The estimate of the broker's time. Pure: `now`, `sent` and `received` are seconds on a clock that nobody sets.
 
     Attributes:
-        compared: when an answer was heard last; None before the first.
+        compared: when the last reply was received; None before the first.
     """
 
     def __init__(self) -> None:
         self.compared: float | None = None
         self._base = datetime.min.replace(tzinfo=UTC)
         self._low = self._high = 0.0  # the broker's time when it was compared, in seconds after `_base`
-        self._broker_time = -math.inf  # the latest that was told, likewise
+        self._broker_time = -math.inf  # the latest time returned, likewise
 
-    def take(self, broker_time: datetime, asked: float, heard: float) -> float:
-        """The broker told a time. By how many seconds it contradicts what was known: 0 if it does not."""
+    def observe(self, broker_time: datetime, sent: float, received: float) -> float:
+        """Take a reply of the broker. Return by how many seconds it contradicts the estimate; 0 if it does not."""
         if self.compared is None:
             self._base = broker_time
         low = (broker_time - self._base).total_seconds()
-        high = low + (1 + DRIFT) * (heard - asked)
+        high = low + (1 + DRIFT) * (received - sent)
         jump = 0.0
         if self.compared is not None:
-            passed = heard - self.compared
+            passed = received - self.compared
             lowest, highest = self._low + (1 - DRIFT) * passed, self._high + (1 + DRIFT) * passed
             if max(low, lowest) <= min(high, highest):
                 low, high = max(low, lowest), min(high, highest)
             else:
                 jump = (low + high - lowest - highest) / 2
-        self.compared, self._low, self._high = heard, low, high
+        self.compared, self._low, self._high = received, low, high
         return jump
 
     def time(self, now: float) -> datetime:
-        """The broker's time, in the middle of what is possible; never earlier than it was told before."""
+        """Return the middle of the possible range; never earlier than a time returned before."""
         self._broker_time = max(self._broker_time, self._middle(now))
         return self._base + timedelta(seconds=self._broker_time)
 
-    def unsure(self, now: float) -> float:
-        """By how many seconds `time` may be wrong: what is not known, and by how much it waits for the broker's."""
+    def uncertainty(self, now: float) -> float:
+        """Return by how many seconds `time` may be wrong: half the range, and how far it is ahead to avoid going
+        back."""
         if self.compared is None:
             return math.inf
         possible = (self._high - self._low) / 2 + DRIFT * (now - self.compared)
@@ -110,11 +112,11 @@ class Estimate:
 
 
 class BrokerTime:
-    """The clock that a service decides by; before the first comparison it tells the machine's time.
+    """The clock that a service decides by. Before the first comparison it returns the machine's time.
 
     Attributes:
-        allowed: seconds by which it may be wrong.
-        sure: it is wrong by no more, as far as the last comparison told.
+        tolerance: seconds by which the time may be wrong.
+        is_trusted: the time is wrong by no more than that, according to the last comparison.
         skew: seconds by which the machine's clock was ahead at the last comparison.
     """
 
@@ -123,22 +125,22 @@ class BrokerTime:
         connection: Connection,
         clock: Callable[[], datetime],
         steady: Callable[[], float],
-        health: Noted,
+        health: NoticeHealth,
         grace: float,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Of one process.
+        """Compare nothing until `run`.
 
         Args:
-            connection: over which the broker is asked.
-            clock: the machine's.
-            steady: seconds on a clock that is never set, and goes on while the machine sleeps.
-            health: told whether the time is known, and that the machine's clock is wrong.
+            connection: to the broker.
+            clock: the machine's clock.
+            steady: seconds on a clock that is never set, and that continues while the machine sleeps.
+            health: reports whether the time is trusted, and whether the machine's clock is wrong.
             grace: seconds by which the times of two services may differ.
-            changed: called when `sure` has.
+            changed: called when `is_trusted` has changed.
         """
-        self.allowed = grace / 2
-        self.sure = False
+        self.tolerance = grace / 2
+        self.is_trusted = False
         self.skew = 0.0
         self._connection = connection
         self._clock = clock
@@ -147,53 +149,53 @@ class BrokerTime:
         self._changed = changed
         self._estimate = Estimate()
         self._compared = asyncio.Event()
-        self._wrong = False
+        self._is_wrong = False
         health.waits(PART, self._doubt())
         health.add_notices(self._notices)
 
     def __call__(self) -> datetime:
         return self._clock() if self._estimate.compared is None else self._estimate.time(self._steady())
 
-    async def known(self) -> None:
+    async def wait_known(self) -> None:
         """Wait for the first comparison."""
         await self._compared.wait()
 
     def check(self) -> None:
-        """Refuse what depends on the time.
+        """Refuse to decide by a time that is not trusted.
 
         Raises:
-            Refused: UNAVAILABLE, unless it is sure.
+            Refused: UNAVAILABLE: the time is not trusted.
         """
-        if not self.sure:
+        if not self.is_trusted:
             raise Refused(Refusal.UNAVAILABLE, self._doubt() or "the broker's time is not known")
 
     async def run(self) -> None:
-        """Compare from time to time, until cancelled."""
+        """Compare from time to time until cancelled."""
         while True:
             try:
                 await self._compare()
             except (nats_errors.Error, TimeoutError, api.ApiError) as error:
                 log.debug("clock not compared", error=repr(error))
             self._judge()
-            await asyncio.sleep(EVERY if self.sure else FIRST)
+            await asyncio.sleep(INTERVAL if self.is_trusted else RETRY_INTERVAL)
 
     async def _compare(self) -> None:
-        asked = self._steady()
-        answer = await api.request(self._connection, f"STREAM.INFO.{subjects.market_stream(0)}", None, _ServerTime)
-        self.take(answer.ts.astimezone(UTC), asked, self._steady())
+        sent = self._steady()
+        reply = await api.request(self._connection, f"STREAM.INFO.{subjects.market_stream(0)}", None, _ServerTime)
+        self.observe(reply.ts.astimezone(UTC), sent, self._steady())
 
-    def take(self, broker_time: datetime, asked: float, heard: float) -> None:
-        """The broker told this time, between asking and hearing: on the steady clock."""
-        jump = self._estimate.take(broker_time, asked, heard)
-        if abs(jump) > SET:
+    def observe(self, broker_time: datetime, sent: float, received: float) -> None:
+        """Take the broker's time of a request that was sent and answered at these times of the steady clock."""
+        jump = self._estimate.observe(broker_time, sent, received)
+        if abs(jump) > MIN_JUMP:
             log.warning("the broker's clock was set", by=round(jump, 3))
-        unsure = (heard - asked) / 2
-        self.skew = (self._clock() - broker_time).total_seconds() - unsure
+        uncertainty = (received - sent) / 2
+        self.skew = (self._clock() - broker_time).total_seconds() - uncertainty
         SKEW.set(self.skew)
-        wrong = abs(self.skew) - unsure > self.allowed
-        if wrong is not self._wrong:
-            self._wrong = wrong
-            log.warning("machine's clock", wrong=wrong, skew=round(self.skew, 3))
+        is_wrong = abs(self.skew) - uncertainty > self.tolerance
+        if is_wrong is not self._is_wrong:
+            self._is_wrong = is_wrong
+            log.warning("machine's clock", wrong=is_wrong, skew=round(self.skew, 3))
         self._compared.set()
 
     def _judge(self) -> None:
@@ -202,26 +204,26 @@ class BrokerTime:
             self._health.waits(PART, doubt)
         else:
             self._health.fine(PART)
-        if self.sure is bool(doubt):
-            self.sure = not doubt
+        if self.is_trusted is bool(doubt):
+            self.is_trusted = not doubt
             if doubt:
                 log.error("the broker's time is not known", reason=doubt)
             self._changed()
 
     def _doubt(self) -> str:
-        """Why nothing may be decided by the time; empty if it may."""
+        """Return why the time is not trusted; empty if it is."""
         now, compared = self._steady(), self._estimate.compared
         if compared is None:
             return "the broker's time is not known yet"
-        if now - compared > OLD:
-            return f"the broker has not told its time for {now - compared:.0f} s"
-        unsure = self._estimate.unsure(now)
-        if unsure > self.allowed:
-            return f"the broker's time is known within {unsure:.2f} s only; {self.allowed:g} s are allowed"
+        if now - compared > MAX_AGE:
+            return f"the broker has not reported its time for {now - compared:.0f} s"
+        uncertainty = self._estimate.uncertainty(now)
+        if uncertainty > self.tolerance:
+            return f"the broker's time is known within {uncertainty:.2f} s only; {self.tolerance:g} s are allowed"
         return ""
 
     def _notices(self) -> dict[str, str]:
-        if not self._wrong:
+        if not self._is_wrong:
             return {}
         side = "ahead of" if self.skew > 0 else "behind"
         notice = f"this machine's clock is {abs(self.skew):.2f} s {side} the broker's; only the log is timed by it"

@@ -1,22 +1,24 @@
-"""Who may do what on the broker: one user a service, and every subject it may publish to and subscribe to.
+"""Who may do what on the broker: one user per service, and every subject that it may publish and subscribe to.
 
 The NATS servers enforce this table (`stack.keys` writes it into their configuration), and `docs/permissions.md` shows
-it. What is not granted here is refused. The boundaries that matter:
+it. Everything that is not granted here is refused. The boundaries that matter:
 
-- Readers are outside of the services' account: the page in an account of its own, people in another. These import what
-  may be looked at: messages as they pass, and questions that change nothing. So whatever subject a reader names for an
-  answer is one of the reader's account, where no stream is. Making a consumer is none of these questions. And who has
-  the observer's key takes no connection from the page, and has nothing pass there.
-- Only the exchange writes quotes, only exposure writes reservations, only the ledger writes positions, only makers the
-  kill switch. Only the ledger pauses what has lost too much, and only the operator resumes it. Fills are written by the
-  exchange, and by the ledger for `POST /fills`.
-- Nobody may purge or delete a stream. Only the operator may make or change one, and it may write to none but
-  the definitions of what is traded, and that a loss is taken note of.
-- Requests are answered by the service that they are for, and by nobody else.
-- Everyone hears only the answers to its own questions: inboxes begin with the user's name. One who answers may write to
-  the inboxes of those who may ask it. The broker itself needs no grant to answer.
+- Readers are outside the services' account: the page has its own account, and people have another. These accounts
+  import what readers may see: messages as they pass, and requests that change nothing. So any reply subject that a
+  reader names is in the reader's account, where there are no streams. Creating a consumer is not among these requests.
+  The page has its own account so that somebody with the observer's key can neither use up its connections nor publish
+  in it.
+- Only the exchange writes quotes, only exposure writes reservations, only the ledger writes positions, and only makers
+  write the kill switch. Only the ledger pauses a symbol for its loss, and only the operator resumes it. The exchange
+  writes fills, and so does the ledger for `POST /fills`.
+- Nobody may delete a stream. Only the operator may create or change one, and purge `reservations` and `switches`, to
+  remove keys that cannot be read. The messages it may write are definitions of what is traded, and resumptions after a
+  loss.
+- Requests to a service reach that service only.
+- Each user receives only the replies to its own requests: its inboxes begin with its name. A service may write to the
+  inboxes of the users who may send it requests. The broker needs no grant to reply.
 
-The load generator has no user: it talks HTTP only.
+The load generator has no user: it uses HTTP only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,27 +34,28 @@ INSTRUMENTS = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
 
 
 INBOXES = "_INBOX"
-"""What the subjects of all inboxes begin with."""
+"""The prefix of all inboxes."""
 
-ACROSS = "_R_"
-"""What the subject begins with that the server gives an answer to another account, in place of the asker's inbox."""
+CROSS_ACCOUNT_REPLIES = "_R_"
+"""The prefix of the reply subjects that the server makes for requests from another account, in place of their
+inboxes."""
 
 SERVICES_ACCOUNT = "QUOTESTREAM"
-"""The account of the services: the streams are in it."""
+"""The account of the services, which has the streams."""
 
 READERS_ACCOUNT = "READERS"
-"""The account of people who only look."""
+"""The account of people who only read."""
 
 PAGE_ACCOUNT = "PAGE"
-"""The account of the page, which only looks, too."""
+"""The account of the page, which also only reads."""
 
-OUTSIDE = (READERS_ACCOUNT, PAGE_ACCOUNT)
-"""The accounts that have no streams, and import what may be looked at."""
+READER_ACCOUNTS = (READERS_ACCOUNT, PAGE_ACCOUNT)
+"""The accounts of readers, which have no streams, and import what readers may see."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one user may publish to and subscribe to, in its account: subjects, with wildcards."""
+    """The subjects, with wildcards, that one user may publish and subscribe to in its account."""
 
     user: str
     publish: tuple[str, ...]
@@ -62,21 +65,21 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What the account of the services lets others have: messages that pass, or a question that is answered there.
+    """What the services' account exports to others: passing messages, or a request that is answered there.
 
     Attributes:
-        subject: with wildcards.
-        asks: it is a question.
-        many: a question may have several answers.
+        subject: the subject, with wildcards.
+        is_request: it is a request.
+        many_replies: the request may have several replies.
     """
 
     subject: str
-    asks: bool
-    many: bool = False
+    is_request: bool
+    many_replies: bool = False
 
 
 def grants(shards: int) -> list[Grant]:
-    """Everyone, for a market log of so many shards."""
+    """Return the grants of all users, for a market log of so many shards."""
     numbers = range(shards)
     market = [subjects.market_stream(shard) for shard in numbers]
     quotes = [subjects.quotes(shard, "*") for shard in numbers]
@@ -107,7 +110,7 @@ def grants(shards: int) -> list[Grant]:
                 *_look_up(*streams),
                 *_answer("ui", "observer"),
             ],
-            subscribe=_found("ledger"),
+            subscribe=_discovery("ledger"),
         ),
         _grant(
             "exposure",
@@ -130,7 +133,7 @@ def grants(shards: int) -> list[Grant]:
                 *[Rpc.RESERVE, Rpc.RELEASE, Rpc.PUT_QUOTE, Rpc.WITHDRAW_QUOTE],
                 *_answer("ui", "observer"),
             ],
-            subscribe=[subjects.MAKER_PRESENCE, *_found("maker")],
+            subscribe=[subjects.MAKER_PRESENCE, *_discovery("maker")],
         ),
         _grant(
             "operator",
@@ -161,41 +164,48 @@ def grants(shards: int) -> list[Grant]:
         _grant(
             "observer",
             publish=[*_read(*streams), *_browse(*streams), *[Rpc.USAGE, "$SRV.>"]],
-            subscribe=_PASSING,
+            subscribe=_OBSERVABLE,
             account=READERS_ACCOUNT,
         ),
     ]
 
 
 def exports(shards: int) -> list[Export]:
-    """What the accounts outside may have of the account of the services."""
-    return _shared([grant for grant in grants(shards) if grant.account in OUTSIDE])
+    """Return what the services' account exports to the readers' accounts."""
+    return _exports_for([grant for grant in grants(shards) if grant.account in READER_ACCOUNTS])
 
 
 def imports(shards: int, account: str) -> list[Export]:
-    """What one of the accounts outside has of them: what its users are granted."""
-    return _shared([grant for grant in grants(shards) if grant.account == account])
+    """Return which of these exports an account of readers imports: what its users are granted."""
+    return _exports_for([grant for grant in grants(shards) if grant.account == account])
 
 
 _ACCOUNT_INFO = "$JS.API.INFO"
-"""What an account outside imports in any case: one without it asks the JetStream API for itself, which is not enabled
-there, and has no answer from the services' account."""
+"""Every account of readers imports this request. Otherwise a reader would ask the JetStream API of its own account,
+where it is not enabled, and get no reply from the services' account."""
 
 
-def _shared(readers: Sequence[Grant]) -> list[Export]:
-    """What these readers are granted, each once: a question that two imports take would be answered twice."""
-    heard = [subject for grant in readers for subject in grant.subscribe]
-    subjects_asked = dict.fromkeys([*(subject for grant in readers for subject in grant.publish), _ACCOUNT_INFO])
-    whole = tuple(subject.removesuffix(">") for subject in subjects_asked if subject.endswith(".>"))
-    asked = [subject for subject in subjects_asked if subject.endswith(".>") or not subject.startswith(whole)]
+def _exports_for(readers: Sequence[Grant]) -> list[Export]:
+    """Return the exports for these readers, each once: a request that matches two imports would be answered twice."""
+    subscribed = [subject for grant in readers for subject in grant.subscribe]
+    requested = dict.fromkeys([*(subject for grant in readers for subject in grant.publish), _ACCOUNT_INFO])
+    prefixes = tuple(subject.removesuffix(">") for subject in requested if subject.endswith(".>"))
+    requests = [subject for subject in requested if subject.endswith(".>") or not subject.startswith(prefixes)]
     return [
-        *(Export(each, asks=False) for each in _PASSING if any(takes(each, subject) for subject in heard)),
-        *(Export(each, asks=True, many=".DIRECT.GET." in each or each.startswith("$SRV.")) for each in asked),
+        *(
+            Export(each, is_request=False)
+            for each in _OBSERVABLE
+            if any(matches(each, subject) for subject in subscribed)
+        ),
+        *(
+            Export(each, is_request=True, many_replies=".DIRECT.GET." in each or each.startswith("$SRV."))
+            for each in requests
+        ),
     ]
 
 
-def takes(pattern: str, subject: str) -> bool:
-    """Whether a pattern takes a subject, or all that another pattern takes."""
+def matches(pattern: str, subject: str) -> bool:
+    """True if a pattern matches a subject, or everything that another pattern matches."""
     mine, theirs = pattern.split("."), subject.split(".")
     for index, part in enumerate(mine):
         if part == ">":
@@ -206,7 +216,7 @@ def takes(pattern: str, subject: str) -> bool:
 
 
 def inbox(user: str) -> str:
-    """What the inboxes of a user begin with."""
+    """Return the prefix of a user's inboxes."""
     return f"{INBOXES}.{user}"
 
 
@@ -214,7 +224,7 @@ def _grant(user: str, publish: Iterable[str], subscribe: Iterable[str] = (), acc
     return Grant(user, tuple(dict.fromkeys(publish)), (f"{inbox(user)}.>", *subscribe), account)
 
 
-_PASSING = (
+_OBSERVABLE = (
     "quotes.>",
     "fills.>",
     subjects.POSITIONS,
@@ -223,11 +233,11 @@ _PASSING = (
     "$KV.>",
     "$JS.EVENT.>",
 )
-"""What passes in the account of the services and may be looked at."""
+"""The messages in the services' account that readers may see as they pass."""
 
 
 def _follow(*streams: str) -> list[str]:
-    """What a tail asks of a stream."""
+    """The requests of a tail about these streams."""
     return [
         f"$JS.API.{request}"
         for stream in streams
@@ -242,12 +252,12 @@ def _follow(*streams: str) -> list[str]:
 
 
 def _look_up(*streams: str) -> list[str]:
-    """What an append, and whoever wants one message, asks of a stream."""
+    """The requests of an append, and of a look-up of one message."""
     return [f"$JS.API.STREAM.{request}.{stream}" for stream in streams for request in ("INFO", "MSG.GET")]
 
 
 def _declare(*streams: str) -> list[str]:
-    """What makes a stream as it is declared; and what backs it up, and restores it where it is not."""
+    """The requests that create a stream as declared, back it up and restore it."""
     return [
         *(
             f"$JS.API.STREAM.{request}.{stream}"
@@ -260,29 +270,29 @@ def _declare(*streams: str) -> list[str]:
 
 
 def _losses(*, paused: bool) -> list[str]:
-    """The keys by which everything is paused for its loss, or resumed."""
+    """The keys that pause a symbol, or everything, for a loss, or resume it."""
     return [subjects.loss_key(symbol, paused=paused) for symbol in (None, "*")]
 
 
 def _clear(*buckets: str) -> list[str]:
-    """What takes a key away that cannot be read."""
+    """The requests that remove a key that cannot be read."""
     return [f"$JS.API.STREAM.{request}.{bucket}" for bucket in buckets for request in ("MSG.GET", "PURGE")]
 
 
 def _end_consumers(*streams: str) -> list[str]:
-    """What finds and ends the consumers of others."""
+    """The requests that list and delete the consumers of others."""
     return [
         f"$JS.API.CONSUMER.{request}" for stream in streams for request in (f"NAMES.{stream}", f"DELETE.{stream}.*")
     ]
 
 
 def _read(*streams: str) -> list[str]:
-    """What a reader asks of a stream (`jet.reader`)."""
+    """The requests of a reader about these streams (`jet.reader`)."""
     return [*_look_up(*streams), *(f"$JS.API.DIRECT.GET.{stream}" for stream in streams)]
 
 
 def _browse(*streams: str) -> list[str]:
-    """What the nats command line asks besides, when it only reads."""
+    """The further requests of the `nats` command line when it only reads."""
     return [
         *(f"$JS.API.{request}" for request in ("STREAM.NAMES", "STREAM.LIST")),
         _ACCOUNT_INFO,
@@ -300,15 +310,15 @@ def _browse(*streams: str) -> list[str]:
 
 
 def _serve(service: str) -> list[str]:
-    """Where a service hears requests, and is found."""
-    return [f"rpc.{service}.*", *_found(service)]
+    """The subjects on which a service receives requests and discovery."""
+    return [f"rpc.{service}.*", *_discovery(service)]
 
 
-def _found(service: str) -> list[str]:
-    """Where a service is found by micro discovery."""
+def _discovery(service: str) -> list[str]:
+    """The subjects on which a service receives micro discovery."""
     return [f"$SRV.{verb}{end}" for verb in ("PING", "INFO", "STATS") for end in ("", f".{service}", f".{service}.*")]
 
 
 def _answer(*users: str) -> list[str]:
-    """Where a service answers these users, wherever they are."""
-    return [*(f"{inbox(user)}.>" for user in users), f"{ACROSS}.>"]
+    """The subjects to which a service sends its replies to these users, in any account."""
+    return [*(f"{inbox(user)}.>" for user in users), f"{CROSS_ACCOUNT_REPLIES}.>"]

@@ -1,16 +1,15 @@
 """Compare-and-append: the one way to write to a log.
 
-An append names the sequence it believes is the last one, of the stream or of a subject filter, and the broker stores it
-only if that is so. What makes an outcome certain:
+An append names the sequence that it expects to be the last one, of the stream or of a subject filter, and the broker
+stores the message only if it is. What makes an outcome certain:
 
-- The identical message is sent again until the broker answers: a publish that timed out may still be stored, much
-  later.
-- "The head moved" is final for this message once the head that it names is beyond the expected one, and stored: no copy
-  of the message can be stored any more. Whether an earlier copy was is seen by reading the first message after the
-  expected head. Until then the message is sent again: a cluster's leader may name a head that is still under way, and
-  one that leads no more but does not know it yet names a head of the past.
-- A message is ours if it carries our token. Its id will not do: ids derive from facts, so another writer may have
-  appended its own decision under the same id, and the broker would call ours a duplicate of it.
+- The identical message is resent until the broker replies: a publish that timed out may still be stored, much later.
+- "The head moved" is final for a message once the head that it names is beyond the expected one, and is stored: no copy
+  of the message can be stored any more. To see whether an earlier copy was, the first message after the expected head
+  is read. Until then the message is resent: a cluster's leader may name a head that is not stored yet, and a deposed
+  leader that does not know it yet names an old head.
+- A message is ours if it carries our token. Its id does not prove that: ids derive from facts, so another writer may
+  have appended its own decision under the same id, and the broker would call ours a duplicate of it.
 
 In a cluster the broker tracks compares in flight by the literal filter string, so all writers of one symbol's log must
 send the identical filter: `subjects.market_head`.
@@ -31,25 +30,24 @@ from jet.requests import Forbidden
 from wire.errors import Refusal, Refused
 
 ACK_TIMEOUT = 1.0
-"""Seconds to wait for an ack before the identical message is sent again."""
+"""Seconds to wait for an acknowledgement before the identical message is resent."""
 
-STALE_PATIENCE = 2.0
-"""Seconds after which an answer is believed that names a head before the expected one. A leader that was paused or cut
-off learns within milliseconds of being heard again that it leads no more."""
+STALE_LEADER_TIMEOUT = 2.0
+"""Seconds for which a reply that names an older head than the expected one is not believed. A leader that was paused or
+cut off learns within milliseconds after it is back that it no longer leads."""
 
-HEARD = 3.0
-"""Seconds within which a leader must have heard of a majority to be believed. They hear each other every second, and
-elect no other one before 4 s of silence."""
+MAJORITY_TIMEOUT = 3.0
+"""Seconds within which a leader must have heard from a majority to be believed. Servers hear from each other every
+second, and elect no other leader before 4 s of silence."""
 
 _TOKEN = "Quotestream-Append"  # noqa: S105 # a header's name
 
-
 ASKED_BY = "Quotestream-Asked-By"
-"""The header that says whose token came with the request that led to a message."""
+"""The header with the asker: a digest of the token with which the message was requested."""
 
 _COPY_OF = ("Nats-Stream", "Nats-Stream-Source")
-"""The headers by which the broker marks a copy of a stored message, headers and all: an answer that holds one, and what
-a stream has taken from another."""
+"""The headers with which the broker marks a copy of a stored message: a reply that contains one, and a message that a
+stream has copied from another."""
 
 T = TypeVar("T")
 
@@ -58,7 +56,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Append only if `sequence` is the last one: on `filter`, or of the whole stream if that is None."""
+    """Append only if `sequence` is the last one: of the messages on `filter`, or of the whole stream if that is
+    None."""
 
     sequence: int
     filter: str | None = None
@@ -76,7 +75,7 @@ class Appended:
 class Conflict:
     """Our message is not in the log and never will be: the head had moved.
 
-    `head` is the newest sequence known to be stored, 0 if none is: whoever follows the log gets there.
+    `head` is the newest sequence known to be stored, 0 if none is: a follower of the log will reach it.
     """
 
     head: int
@@ -101,30 +100,31 @@ async def append(
     headers: Mapping[str, str] = {},
     on_unknown: Callable[[str], None] | None = None,
 ) -> Appended | Conflict:
-    """Append a message if the head is where the caller believes; see the module for what makes the answer certain.
+    """Append a message if the head is the expected one; the module explains why the outcome is certain.
 
-    It waits for as long as the broker is away: cancel it to stop waiting, and take the outcome as unknown then.
+    Waits while the broker is away. Cancel it to stop waiting; the outcome is then unknown.
 
-    In a bucket, where a newer value of a key takes the older one away, an append that landed, went unacknowledged and
-    was overwritten since is told as a conflict. Decisions there are idempotent, so deciding again is right anyway.
+    In a bucket, where a newer value of a key replaces the older one, an append that was stored but not acknowledged,
+    and was then overwritten, is reported as a conflict. Decisions there are idempotent, so deciding again is right
+    anyway.
 
     Args:
-        connection: the connection.
-        stream: the stream the subject belongs to.
-        subject: where to append.
-        payload: what to append.
+        connection: to the broker.
+        stream: the stream of the subject.
+        subject: the subject of the message.
+        payload: the payload of the message.
         msg_id: the deduplication id.
-        compare: what must be so.
+        compare: the expected head.
         ttl: whole seconds after which the broker removes the message and leaves a marker.
-        headers: more headers for the message.
-        on_unknown: told why, each time the outcome remains unknown and the message is sent again.
+        headers: more headers of the message.
+        on_unknown: called with the reason each time the outcome is still unknown and the message is resent.
 
     Raises:
-        Refused: UNAVAILABLE: the broker does not take the message, or not from this user, and nothing was written.
+        Refused: UNAVAILABLE: the broker does not accept the message, or not from this user, and nothing was written.
     """
     token = connection.token()
     sent = {**headers, **_headers(stream, msg_id, compare, ttl), _TOKEN: token}
-    past = _Past()
+    stale_heads = _StaleHeads()
     maybe_stored = False
     pause = 0.02
     while True:
@@ -135,7 +135,7 @@ async def append(
         except Forbidden as error:
             if not maybe_stored:
                 raise Refused(Refusal.UNAVAILABLE, f"{error}; nothing was written") from error
-            reason = str(error)  # it was permitted a moment ago, when it may have been stored
+            reason = str(error)  # it was permitted before, when it may have been stored
         except api.NOT_SENT as error:
             reason = f"not connected: {error!r}"
         except nats_errors.MaxPayloadError as error:
@@ -147,20 +147,20 @@ async def append(
         except api.ApiError as error:
             reason = str(error)
             if error.err_code == api.WRONG_LAST_SEQUENCE:
-                head = await _moved_to(connection, stream, compare, error, on_unknown)
-                if head > compare.sequence or (compare.filter is not None and past.believed()):
+                head = await _stored_head(connection, stream, compare, error, on_unknown)
+                if head > compare.sequence or (compare.filter is not None and stale_heads.are_believed()):
                     if compare.filter is not None and not maybe_stored:
                         return Conflict(head)
                     return await _outcome(connection, stream, token, compare, head, on_unknown)
-                maybe_stored = True  # by the leader, if this was another's answer
-            elif not _may_pass(error) and not maybe_stored:
+                maybe_stored = True  # by the leader, if this reply came from a deposed one
+            elif not _is_transient(error) and not maybe_stored:
                 raise Refused(
                     Refusal.UNAVAILABLE, f"the broker refused the write: {error}; nothing was written"
                 ) from error
         else:
             if not ack.duplicate or await _is_ours(connection, stream, ack.seq, token, on_unknown):
                 return Appended(ack.seq, sent)
-            # Another message had the id. Whether ours may be stored is for the compare to say: under an id of its own.
+            # Another message had the id. The compare must decide whether ours is stored, so it gets an id of its own.
             sent["Nats-Msg-Id"] = f"{msg_id}-{token}"
             continue
         if on_unknown is not None:
@@ -170,26 +170,26 @@ async def append(
 
 
 def is_append(headers: Mapping[str, str] | None) -> bool:
-    """Whether a message was appended by `append`, and is no copy that somebody had stored there."""
+    """True if a message was written by `append`, and is not a copy that somebody caused to be stored there."""
     return headers is not None and _TOKEN in headers and not is_copy(headers)
 
 
 def is_written(headers: Mapping[str, str] | None) -> bool:
-    """Whether a message was written by `append` or `put`, and is no copy that somebody had stored there."""
+    """True if a message was written by `append` or `put`, and is not a copy that somebody caused to be stored there."""
     return headers is not None and "Nats-Expected-Stream" in headers and not is_copy(headers)
 
 
 def is_copy(headers: Mapping[str, str]) -> bool:
-    """Whether a message is a copy of another, headers and all: an answer of the broker that somebody had stored, or
-    what somebody had a stream take from another."""
+    """True if a message is a copy of another, with its headers: a reply of the broker that somebody caused to be
+    stored, or a message that a stream has copied from another one."""
     return any(name in headers for name in _COPY_OF)
 
 
-def number_in(message: api.StoredMessage, header: str) -> int:
-    """A number that a header of ours holds; 0 if there is none that can be read."""
+def int_header(message: api.StoredMessage, header: str) -> int:
+    """Return the number in one of our headers; 0 if there is none or it is invalid."""
     try:
         return int(message.headers.get(header, 0))
-    except ValueError:  # what none of ours writes; headers that are no text are of this kind, too
+    except ValueError:  # none of our writers writes this; headers that are not text end here, too
         return 0
 
 
@@ -202,10 +202,10 @@ async def put(
     msg_id: str | None = None,
     ttl: int | None = None,
 ) -> int:
-    """Write without a compare, for projections, which are rebuilt from a log at any time. Returns the sequence.
+    """Write without a compare, for projections, which can be rebuilt at any time. Return the sequence.
 
     Raises:
-        Refused: UNAVAILABLE: not written, or not known to be.
+        Refused: UNAVAILABLE: the message was not written, or the outcome is unknown.
     """
     headers = {"Nats-Expected-Stream": stream}
     if msg_id is not None:
@@ -219,13 +219,13 @@ async def put(
 
 
 async def last_sequence(connection: Connection, stream: str, subject_filter: str, *, timeout: float = 1.0) -> int:
-    """The sequence of the last message on a filter, 0 if there is none, as the stream's leader tells.
+    """Ask the stream's leader for the sequence of the last message on a filter; 0 if there is none.
 
-    One that is cut off from the other servers goes on telling what it knows for some 20 s, while another one leads. So
-    it is believed only if it has heard of a majority more lately than another one can have been elected.
+    A leader that is cut off from the other servers keeps answering for some 20 s, while another one leads. So it is
+    believed only if it has heard from a majority so lately that no other leader can have been elected.
 
     Raises:
-        Refused: UNAVAILABLE, if the broker did not answer, or may not know.
+        Refused: UNAVAILABLE: the broker did not answer, or its leader may be deposed.
     """
     found = await api.read_message(connection, stream, {"last_by_subj": subject_filter}, timeout=timeout)
     if stream not in connection.single_replica:
@@ -234,10 +234,10 @@ async def last_sequence(connection: Connection, stream: str, subject_filter: str
 
 
 async def end(connection: Connection, stream: str, *, timeout: float = 1.0) -> int:
-    """The last sequence of a stream, 0 if it is empty, as its leader tells, which is believed as by `last_sequence`.
+    """Ask a stream's leader for its last sequence, 0 if it is empty. The leader is believed as in `last_sequence`.
 
     Raises:
-        Refused: UNAVAILABLE, if the broker did not answer, or may not know.
+        Refused: UNAVAILABLE: the broker did not answer, or its leader may be deposed.
     """
     return (await _leader_info(connection, stream, timeout)).state.last_seq
 
@@ -249,7 +249,7 @@ async def _leader_info(connection: Connection, stream: str, timeout: float) -> a
         raise Refused(Refusal.UNAVAILABLE, f"the broker did not answer about {stream}: {error!r}") from error
     if not info.replicated:
         connection.single_replica.add(stream)
-    elif not info.has_majority_within(HEARD):
+    elif not info.has_majority_within(MAJORITY_TIMEOUT):
         raise Refused(Refusal.UNAVAILABLE, f"the leader of {stream} may have been replaced")
     return info
 
@@ -257,10 +257,10 @@ async def _leader_info(connection: Connection, stream: str, timeout: float) -> a
 async def last_message(
     connection: Connection, stream: str, subject_filter: str, *, timeout: float = 1.0
 ) -> api.StoredMessage | None:
-    """The last message on a filter, as the stream's leader tells.
+    """Ask the stream's leader for the last message on a filter; None if there is none.
 
     Raises:
-        Refused: UNAVAILABLE, if the broker did not answer.
+        Refused: UNAVAILABLE: the broker did not answer.
     """
     return await api.read_message(connection, stream, {"last_by_subj": subject_filter}, timeout=timeout)
 
@@ -278,63 +278,63 @@ def _headers(stream: str, msg_id: str, compare: Compare, ttl: int | None) -> dic
 
 
 async def _publish(connection: Connection, stream: str, subject: str, payload: bytes, headers: dict[str, str]) -> _Ack:
-    """Publish, and take the acknowledgement.
+    """Publish a message, and return the acknowledgement.
 
     Raises:
-        ApiError: the broker refused.
-        InvalidReply: what came is no acknowledgement of this stream's: the message may be stored.
+        ApiError: the broker refused the message.
+        InvalidReply: the reply is not an acknowledgement of this stream; the message may be stored.
     """
     message = await connection.request(subject, payload, timeout=ACK_TIMEOUT, headers=headers)
     api.raise_error(message.data)
-    ack = api.read(message.data, _Ack)
+    ack = api.decode(message.data, _Ack)
     if ack.stream != stream or ack.domain or ack.seq < 1:
         raise api.InvalidReply(f"an acknowledgement of {ack.stream}, which is not {stream}")
     return ack
 
 
-def _may_pass(error: api.ApiError) -> bool:
-    """Whether the same message may be taken later: another under way, a full store, a broker in trouble."""
-    return error.err_code in _PASSING or error.code >= 500
+def _is_transient(error: api.ApiError) -> bool:
+    """True if the same message may be accepted later: another one is in flight, the store is full, the broker fails."""
+    return error.err_code in _TRANSIENT or error.code >= 500
 
 
-_PASSING = (api.COMPARE_IN_FLIGHT, api.DUPLICATE_IN_FLIGHT, api.TOO_MANY_REQUESTS, api.STREAM_FULL)
+_TRANSIENT = (api.COMPARE_IN_FLIGHT, api.DUPLICATE_IN_FLIGHT, api.TOO_MANY_REQUESTS, api.STREAM_FULL)
 
 
 def _head_in(description: str) -> int:
-    """The sequence in "wrong last sequence: 17", 0 if it is not told."""
+    """Return the sequence in "wrong last sequence: 17", 0 if there is none."""
     _, _, number = description.rpartition(": ")
     return int(number) if number.isdigit() else 0
 
 
-async def _moved_to(
+async def _stored_head(
     connection: Connection,
     stream: str,
     compare: Compare,
     error: api.ApiError,
     on_unknown: Callable[[str], None] | None,
 ) -> int:
-    """The stored head that a compare was lost to, as far as it is known.
+    """Return the stored head with which a compare has failed, as far as it is known.
 
-    On a filter the broker compares with what is stored. Of a whole stream, a cluster's leader also counts what it has
-    proposed and nobody has stored yet.
+    With a filter, the broker compares with stored messages. For a whole stream, a cluster's leader also counts messages
+    that it has proposed and that are not stored yet.
     """
     if compare.filter is not None:
         return _head_in(error.description)
     return (await _until_answered(lambda: api.stream_info(connection, stream), on_unknown)).state.last_seq
 
 
-class _Past:
-    """Answers that name a head before the expected one: from a server that led once, unless they go on."""
+class _StaleHeads:
+    """Replies that name an older head than the expected one: they come from a deposed leader, unless they continue."""
 
     def __init__(self) -> None:
         self._since: float | None = None
 
-    def believed(self) -> bool:
-        """Whether one more such answer is to be believed: on a filter the head may be gone with its time."""
+    def are_believed(self) -> bool:
+        """Take one more such reply. Return whether to believe it: with a filter, the head may have expired."""
         now = asyncio.get_running_loop().time()
         if self._since is None:
             self._since = now
-        return now - self._since > STALE_PATIENCE
+        return now - self._since > STALE_LEADER_TIMEOUT
 
 
 async def _outcome(
@@ -345,7 +345,7 @@ async def _outcome(
     head: int,
     on_unknown: Callable[[str], None] | None,
 ) -> Appended | Conflict:
-    """Whether the first message after the expected head is ours; `head` is known to be stored."""
+    """Find out whether the first message after the expected head is ours; `head` is known to be stored."""
     query = {"seq": compare.sequence + 1, "next_by_subj": compare.filter or ">"}
     found = await _read(connection, stream, query, on_unknown)
     if found is not None and found.headers.get(_TOKEN) == token:
@@ -363,9 +363,9 @@ async def _is_ours(
 async def _read(
     connection: Connection, stream: str, query: dict[str, Any], on_unknown: Callable[[str], None] | None
 ) -> api.StoredMessage | None:
-    """A message that is known to be stored. None if it is gone since.
+    """Read a message that is known to be stored. None if it no longer exists.
 
-    One who leads no more may not have it yet: so "there is none" is believed when it is said again.
+    A deposed leader may not have it yet, so "not found" is believed only if it is repeated.
     """
     for pause in (0.05, 0.2, 0.0):
         found = await _until_answered(lambda: api.get_message(connection, stream, query), on_unknown)

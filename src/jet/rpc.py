@@ -1,11 +1,13 @@
 """Requests between services: JSON over NATS request and reply, served as NATS micro services.
 
-Any live instance may answer (they share a queue group). Every request is idempotent by an id it carries, so a caller
-that got no answer sends the identical request again. `call` does so by itself while it waits: until the broker has
-noticed, it goes on handing requests to an instance that is paused or cut off, and the next may go to another. An
-instance answers the copies that it gets itself once (`jet.single_flight`). Refusals travel as problem details and are
-raised at the caller. Headers say what a request is part of (`traceparent`), and nothing of what it asks. An answer
-names in a header what it answers: what names something else, or cannot be read, is passed over, wherever it came from.
+Any live instance may reply, because the instances of a service share a queue group. Every request is idempotent by an
+id that it carries, so a caller that got no reply resends the identical request. `call` does so itself while it waits:
+until the broker has noticed that an instance is paused or cut off, it keeps delivering requests to it, and the next
+copy may reach another one. An instance answers the copies of a request that it receives once (`jet.single_flight`).
+
+A refusal travels as a problem detail, and is raised at the caller. Headers state which trace a request is part of
+(`traceparent`), but nothing of its content. A reply states in a header which request it answers. A reply to another
+request, or one that cannot be decoded, is ignored, wherever it came from.
 """
 
 import asyncio
@@ -28,7 +30,7 @@ from prometheus_client import Counter
 from jet import api, packs, retry_budget
 from jet.connection import Connection
 from jet.discovery import QUEUE, Endpoint, Instance
-from jet.grants import ACROSS, INBOXES, OUTSIDE
+from jet.grants import CROSS_ACCOUNT_REPLIES, INBOXES, READER_ACCOUNTS
 from jet.packs import Part
 from jet.single_flight import Answer, Flight, SingleFlight
 from jet.unexpected_messages import count_unexpected
@@ -40,21 +42,21 @@ from wire.strict_decoder import StrictDecoder
 T = TypeVar("T")
 
 HANDLER_TIMEOUT = 6.0
-"""Seconds a handler may take before the caller is told that the outcome is not known. What a service itself says at its
-own deadline, which is 5 s, comes first: it knows more."""
+"""Seconds that a handler may take before the caller gets OUTCOME_UNKNOWN. A service's own timeout, which is 5 s, comes
+first, because the service can report more."""
 
-_INBOXES = (f"{INBOXES}.", f"{ACROSS}.")
-"""What the subjects begin with to which an answer may go: no stream takes them."""
+_INBOX_PREFIXES = (f"{INBOXES}.", f"{CROSS_ACCOUNT_REPLIES}.")
+"""The prefixes of the subjects to which a reply may be sent: no stream stores them."""
 
 ANSWERS = "Quotestream-Answers"
-"""The header by which an answer names what it answers."""
+"""The header with the digest of the request that a reply answers."""
 
-_ASKER = "Nats-Request-Info"
-"""The header by which the server tells the account of who asks from another one, in place of what the asker may say."""
+_REQUEST_INFO = "Nats-Request-Info"
+"""The header in which the server names the account of a request from another account. The sender cannot forge it."""
 
-MOST_FOR_READERS = 100
-"""Answers a second that an instance gives to questions of readers of one account: on each subject that it serves for
-them, and on all by which services are found together."""
+MAX_READER_REPLIES = 100
+"""The most replies per second that an instance sends to the readers of one account, on each subject that it serves for
+them, and on all discovery subjects together."""
 
 THROTTLED = Counter("quotestream_reader_requests_throttled", "Requests of readers beyond the rate that is answered.")
 
@@ -63,9 +65,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """What answers one subject. `handle` takes a `request` and returns the reply, or raises Refused.
+    """The handler of one subject.
 
-    `for_readers`: whoever only looks may ask it, so what comes in floods is not answered.
+    Attributes:
+        subject: the subject of the requests.
+        request: their type.
+        handle: takes a request, and returns the reply or raises Refused.
+        for_readers: readers may send it, so the rate of replies to them is limited.
     """
 
     subject: str
@@ -74,21 +80,21 @@ class Handler:
     for_readers: bool = False
 
 
-class _Share:
-    """So many answers a second, for those who only look, so that they do not hold up anybody else."""
+class _RateLimit:
+    """Limits the replies per second to readers, so that they delay nobody else."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._second = 0
-        self._given = 0
+        self._taken = 0
 
     def take(self, now: float) -> bool:
-        """Whether one more is answered at `now`, in seconds; it is counted."""
+        """Count a request at `now`, in seconds. Return whether it may be answered."""
         second = int(now)
         if second != self._second:
-            self._second, self._given = second, 0
-        self._given += 1
-        return self._given <= self._most
+            self._second, self._taken = second, 0
+        self._taken += 1
+        return self._taken <= self._limit
 
 
 class _Account(msgspec.Struct):
@@ -96,42 +102,42 @@ class _Account(msgspec.Struct):
 
 
 def _account(headers: Mapping[str, str] | None) -> str:
-    """The account that a question came from, if it is one of readers."""
+    """Return the account that a request came from if it is an account of readers; else an empty string."""
     try:
-        account = msgspec.json.decode((headers or {}).get(_ASKER, "{}"), type=_Account).acc
+        account = msgspec.json.decode((headers or {}).get(_REQUEST_INFO, "{}"), type=_Account).acc
     except DECODE_ERRORS:
         return ""
-    return account if account in OUTSIDE else ""
+    return account if account in READER_ACCOUNTS else ""
 
 
-def name_of(subject: str, request: bytes) -> str:
-    """How an answer names what it answers."""
+def request_digest(subject: str, request: bytes) -> str:
+    """Return the digest by which a reply names its request."""
     return hashlib.blake2b(b"%b\n%b" % (subject.encode(), request), digest_size=11).hexdigest()
 
 
-class _Awaited(Generic[T]):
-    """What a call waits for.
+class _PendingCall(Generic[T]):
+    """A call that waits for its answer.
 
     Attributes:
-        answer: what was answered, once it was.
+        answer: the answer, once it has arrived.
     """
 
-    def __init__(self, name: str, reply: type[T]) -> None:
+    def __init__(self, digest: str, reply: type[T]) -> None:
         self.answer: T | Refused | None = None
-        self._name = name
+        self._digest = digest
         self._reply = reply
 
     def take(self, message: Msg) -> bool:
-        """Whether a message is the answer, or whether to go on waiting."""
+        """Decode a message. Return True if it is the answer, False to keep waiting."""
         headers = message.headers or {}
         try:
-            if headers.get(ANSWERS) != self._name:
+            if headers.get(ANSWERS) != self._digest:
                 count_unexpected("unasked")
             elif ERROR_CODE_HEADER in headers:
                 self.answer = Refused.from_problem(msgspec.json.decode(message.data, type=Problem))
             else:
                 self.answer = msgspec.json.decode(message.data, type=self._reply)
-        except (*DECODE_ERRORS, KeyError):  # as of an instance of another version
+        except (*DECODE_ERRORS, KeyError):  # for example from an instance of another version
             count_unexpected("unasked")
         return self.answer is not None
 
@@ -140,12 +146,12 @@ _asker: ContextVar[str] = ContextVar("asker")
 
 
 def asker() -> str:
-    """Who sent the request that is being handled: the same for all requests over one connection."""
+    """Identify the sender of the request that is being handled: the same string for all requests of one connection."""
     return _asker.get()
 
 
 Around = Callable[[str, Mapping[str, str] | None], AbstractContextManager[object]]
-"""What is entered while a request is answered, given its subject and headers."""
+"""Returns a context manager in which a request is handled, given its subject and headers."""
 
 
 def _nothing(subject: str, headers: Mapping[str, str] | None) -> AbstractContextManager[object]:  # noqa: ARG001 # an Around
@@ -161,13 +167,13 @@ async def call(
     timeout: float = 2.0,
     headers: dict[str, str] | None = None,
 ) -> T:
-    """Ask another service, and take the first answer to that.
+    """Send a request to another service, and return its answer.
 
     Raises:
-        Refused: as the service told; UNAVAILABLE if none is there; OUTCOME_UNKNOWN if none answered in time.
+        Refused: as raised by the service; UNAVAILABLE if no instance listens; OUTCOME_UNKNOWN if none replied in time.
     """
     payload = msgspec.json.encode(request)
-    awaited = _Awaited(name_of(subject, payload), reply)
+    pending = _PendingCall(request_digest(subject, payload), reply)
     try:
         await connection.request(
             subject,
@@ -175,14 +181,14 @@ async def call(
             timeout=timeout,
             headers=headers or None,
             resend_after=retry_budget.FIRST,
-            is_reply=awaited.take,
+            is_reply=pending.take,
             packed=True,
         )
     except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
         raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
     except (nats_errors.Error, TimeoutError) as error:
         raise Refused(Refusal.OUTCOME_UNKNOWN, f"no answer on {subject} within {timeout} s") from error
-    match awaited.answer:
+    match pending.answer:
         case None:
             raise AssertionError("a request ended without its answer")
         case Refused() as refused:
@@ -198,9 +204,9 @@ async def serve(
     around: Around = _nothing,
     report: Callable[[int], ProcessReport] | None = None,
 ) -> None:
-    """Answer requests until cancelled, each in a task of its own, and `around` each.
+    """Answer requests until cancelled, each in its own task, inside the context manager of `around`.
 
-    It is found by micro discovery too, also if there are no handlers; `report` as of `jet.discovery.Instance`.
+    Also answers micro discovery, even without handlers; `report` as in `jet.discovery.Instance`.
     """
     endpoints = [Endpoint(handler.subject.replace(".", "-"), handler.subject) for handler in handlers]
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
@@ -210,8 +216,8 @@ async def serve(
             subscription = await connection.subscribe(subject, deliver, queue=queue)
             stack.push_async_callback(subscription.unsubscribe)
 
-        for subject, say in Instance(service, endpoints, report).subjects().items():
-            await listen(subject, lambda message, say=say: server.introduce(message, say))  # type: ignore[misc] # mypy cannot infer it
+        for subject, make_reply in Instance(service, endpoints, report).subjects().items():
+            await listen(subject, lambda message, make_reply=make_reply: server.discover(message, make_reply))  # type: ignore[misc] # mypy cannot infer it
         for handler, endpoint in zip(handlers, endpoints, strict=True):
             await listen(
                 handler.subject,
@@ -222,32 +228,31 @@ async def serve(
 
 
 class _Server:
-    """Answers what arrives, copies together with what they are copies of."""
+    """Answers requests; copies of a request get its answer."""
 
     def __init__(self, connection: Connection, group: asyncio.TaskGroup, around: Around) -> None:
         self._connection = connection
         self._group = group
         self._around = around
         self._flights = SingleFlight()
-        self._shares: dict[tuple[str, str], _Share] = {}
+        self._rate_limits: dict[tuple[str, str], _RateLimit] = {}
         self._gathered: dict[str, list[Part]] = {}
 
-    def may_have(self, subject: str, headers: Mapping[str, str] | None) -> bool:
-        """Whether a reader's question on a subject is answered now. Who asks too much has nothing taken from readers of
-        another account."""
-        share = self._shares.setdefault((subject, _account(headers)), _Share(MOST_FOR_READERS))
-        if share.take(time.monotonic()):
+    def is_within_rate(self, subject: str, headers: Mapping[str, str] | None) -> bool:
+        """Count a reader's request on a subject. Return whether it may be answered. Each account has its own limit."""
+        rate_limit = self._rate_limits.setdefault((subject, _account(headers)), _RateLimit(MAX_READER_REPLIES))
+        if rate_limit.take(time.monotonic()):
             return True
         THROTTLED.inc()
         return False
 
     def begin(self, handler: Handler, endpoint: Endpoint, message: Msg) -> None:
-        """Have a request answered."""
+        """Start to answer a request, or each request of a pack."""
         endpoint.num_requests += 1
-        if handler.for_readers and not self.may_have(handler.subject, message.headers):
+        if handler.for_readers and not self.is_within_rate(handler.subject, message.headers):
             return
-        if not message.reply.startswith(_INBOXES):
-            # The broker does not check where an answer is asked for, and we may write where the caller may not.
+        if not message.reply.startswith(_INBOX_PREFIXES):
+            # The broker does not check reply subjects, and we may publish where the caller may not.
             count_unexpected("reply")
             log.warning("not answered: no inbox", subject=handler.subject, reply=message.reply)
             return
@@ -255,8 +260,8 @@ class _Server:
             self._begin(handler, endpoint, message.reply, message.data, message.headers)
             return
         try:
-            # Who only looks asks one by one: that is what its share counts, and across accounts the server maps no
-            # other reply back than the one that it made.
+            # Readers send single requests: the rate limit counts messages, and the server maps only the one reply
+            # subject that it made itself back into another account.
             parts = packs.decode(message.data) if not handler.for_readers else []
         except ValueError:
             parts = []
@@ -280,22 +285,22 @@ class _Server:
     ) -> None:
         arrived = self._flights.join(handler.subject, data, reply, time.monotonic(), in_pack=in_pack)
         if isinstance(arrived, Flight):
-            self._spawn(self._fly(handler, endpoint, arrived, headers))
+            self._spawn(self._answer(handler, endpoint, arrived, headers))
         elif isinstance(arrived, Answer):
             self._spawn(self._respond({reply: in_pack}, arrived.data, _headers(handler.subject, data, arrived)))
 
-    def introduce(self, message: Msg, say: Callable[[], bytes]) -> None:
-        """Have somebody told who we are."""
-        if message.reply.startswith(_INBOXES) and self.may_have("", message.headers):
-            self._spawn(self._send(message.reply, say(), None))
+    def discover(self, message: Msg, make_reply: Callable[[], bytes]) -> None:
+        """Reply to a discovery request."""
+        if message.reply.startswith(_INBOX_PREFIXES) and self.is_within_rate("", message.headers):
+            self._spawn(self._send(message.reply, make_reply(), None))
 
     def _spawn(self, answering: Coroutine[Any, Any, None]) -> None:
         try:
             self._group.create_task(answering)
-        except RuntimeError:  # the group takes no more: this instance stops, and the caller asks again
+        except RuntimeError:  # the group is closed: this instance stops, and the caller resends
             answering.close()
 
-    async def _fly(
+    async def _answer(
         self, handler: Handler, endpoint: Endpoint, flight: Flight, headers: Mapping[str, str] | None
     ) -> None:
         began = time.perf_counter_ns()
@@ -311,7 +316,7 @@ class _Server:
         await self._respond(self._flights.complete(flight, answer, time.monotonic()), answer.data, headers)
 
     async def _respond(self, replies: Mapping[str, bool], data: bytes, headers: dict[str, str]) -> None:
-        """Send an answer, if it may with those to the same inbox that are given in the same turn of the loop."""
+        """Send an answer to each reply subject; if it may travel in a pack, with others of this turn of the loop."""
         for reply, in_pack in replies.items():
             if not in_pack:
                 await self._send(reply, data, headers)
@@ -335,12 +340,12 @@ class _Server:
         try:
             await self._connection.publish(reply, data, headers=headers)
         except nats_errors.Error as error:
-            # The caller does not hear us and will ask again.
+            # The caller gets no reply and will resend.
             log.warning("answer not sent", error=repr(error))
 
 
 def _headers(subject: str, request: bytes, answer: Answer) -> dict[str, str]:
-    headers = {ANSWERS: name_of(subject, request)}
+    headers = {ANSWERS: request_digest(subject, request)}
     if answer.refusal is not None:
         status, slug = answer.refusal
         headers |= {ERROR_CODE_HEADER: str(status), ERROR_HEADER: slug}

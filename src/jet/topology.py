@@ -1,7 +1,7 @@
-"""Every stream and bucket, declared in one place, and made so on the broker.
+"""Declares every stream and bucket in one place, and creates or updates them on the broker.
 
-Declaring again is harmless. A declaration that differs from what is there is applied where the broker can change it,
-and refused with both values where it cannot or must not: nothing is ignored.
+Declaring again is harmless. If an existing stream differs from its declaration, it is changed where the broker can
+change it, and refused with both values where it cannot or must not. No difference is ignored silently.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from wire.definitions import KEPT
 _SECOND = 1_000_000_000
 _SHARDS = "quotestream.shards"
 
-FORMING = 20.0
-"""Seconds for which a cluster may find no place for a stream: its servers are still getting to know each other."""
+FORMING_TIMEOUT = 20.0
+"""Seconds for which a cluster may find no place for a stream, because its servers are still joining."""
 
 SPARE_AGE = 60.0
 """Seconds that exposure's log keeps a message beyond twice the time for which it counts."""
 
-IDLE = 60.0
-"""Seconds for which a consumer that nobody uses is kept, whoever made it: so none has to be taken away by a person."""
+CONSUMER_IDLE_TIMEOUT = 60.0
+"""Seconds after which the broker deletes a consumer that nobody uses, so that nobody has to delete it by hand."""
 
 CHANGES_KEPT = 64
-"""How many messages of the kill switch are kept: one that is no change of it does not hide the change before."""
+"""How many messages of the kill switch are kept, so that an invalid message does not hide the change before it."""
 
-_NEVER = (api.INSUFFICIENT_STORAGE, api.REPLICAS_WITHOUT_CLUSTER)
+_PERMANENT = (api.INSUFFICIENT_STORAGE, api.REPLICAS_WITHOUT_CLUSTER)
 
 T = TypeVar("T")
 
@@ -41,19 +41,19 @@ log = structlog.get_logger()
 
 
 class TopologyRefused(Exception):  # noqa: N818 # names what happened
-    """A stream is there with a configuration that cannot become the declared one."""
+    """A stream exists with a configuration that cannot be changed into the declared one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the declarations depend on.
+    """The settings on which the declarations depend.
 
     Attributes:
-        shards: streams of the market log; fixed when they are created, because symbols would move.
-        replicas: copies of every stream and bucket.
+        shards: how many streams hold the market log; fixed once they exist, because symbols would move.
+        replicas: how many servers hold a replica of each stream and bucket.
         max_bytes: the largest size of one shard, in bytes.
-        duplicate_window: seconds a deduplication id is remembered.
-        reservation_life: seconds after which no reservation counts any more: the quote's lifetime and the grace.
+        duplicate_window: seconds for which a deduplication id is remembered.
+        reservation_life: seconds after which a reservation no longer counts: the quote's lifetime and the grace.
     """
 
     shards: int
@@ -64,7 +64,7 @@ class Shape:
 
 
 def declarations(shape: Shape) -> list[dict[str, Any]]:
-    """Every stream, as JetStream configurations."""
+    """Return the JetStream configuration of every stream."""
     return [
         *(_market(shape, shard) for shard in range(shape.shards)),
         _positions(shape),
@@ -85,13 +85,14 @@ def _stream(shape: Shape, name: str, subject_list: list[str], **more: Any) -> di
         "num_replicas": shape.replicas,
         "allow_direct": True,
         "duplicate_window": int(shape.duplicate_window * _SECOND),
-        "consumer_limits": {"inactive_threshold": int(IDLE * _SECOND)},
+        "consumer_limits": {"inactive_threshold": int(CONSUMER_IDLE_TIMEOUT * _SECOND)},
         **more,
     }
 
 
 def _market(shape: Shape, shard: int) -> dict[str, Any]:
-    """The market log: complete, append-only, and refusing appends when it is full rather than losing the oldest."""
+    """The market log: complete and append-only. A full shard refuses appends instead of dropping the oldest
+    messages."""
     return _stream(
         shape,
         subjects.market_stream(shard),
@@ -118,7 +119,7 @@ def _positions(shape: Shape) -> dict[str, Any]:
 
 
 def _exposure(shape: Shape) -> dict[str, Any]:
-    """Exposure's log, which forgets what no longer counts, and refuses appends when it is full."""
+    """Exposure's log: drops messages that no longer count, and refuses appends when it is full."""
     kept = max(2 * shape.reservation_life + SPARE_AGE, shape.duplicate_window)
     return _stream(
         shape,
@@ -133,15 +134,16 @@ def _exposure(shape: Shape) -> dict[str, Any]:
 
 
 def _projected(shape: Shape) -> dict[str, Any]:
-    """What is only for watchers is not synced: whoever projects it writes again what a server has lost.
+    """A projection is not synced to disk: its writer writes again what a server has lost.
 
-    A replicated stream cannot be so.
+    A replicated stream does not allow that.
     """
     return {"persist_mode": "async"} if shape.replicas == 1 else {}
 
 
 def _bucket(shape: Shape, bucket: str, **more: Any) -> dict[str, Any]:
-    """A key-value bucket of newest values, each with a TTL of its own whose end leaves a marker."""
+    """A key-value bucket that keeps the newest value of each key. A value may have a TTL; its expiry leaves a
+    marker."""
     return _stream(
         shape,
         subjects.bucket_stream(bucket),
@@ -161,7 +163,8 @@ def _bucket(shape: Shape, bucket: str, **more: Any) -> dict[str, Any]:
 
 
 def _instruments(shape: Shape) -> dict[str, Any]:
-    """The bucket of definitions, which keeps the last of each key, so that quotes can be judged by their own."""
+    """The bucket of definitions. It keeps the last ones of each key, so that a quote can be judged by its own
+    revision."""
     return _stream(
         shape,
         subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET),
@@ -183,31 +186,35 @@ async def prepare(
     first_sequence: int = 1,
     timeout: float = 30.0,
 ) -> list[str]:
-    """Make every declaration so, waiting up to `timeout` seconds for JetStream. Returns what was changed, for people.
+    """Create or change every stream as declared. Return a line about each change.
 
-    `only`: names of the streams to do that with; without it, all. `first_sequence`: of the first message of a stream
-    that is not there yet.
+    Args:
+        connection: to the broker.
+        shape: what the declarations depend on.
+        only: the names of the streams to declare; None for all.
+        first_sequence: the sequence of the first message in each stream that does not exist yet.
+        timeout: seconds to wait for JetStream.
 
     Raises:
-        TopologyRefused: a stream is there and cannot become what is declared, or there is no place for it.
+        TopologyRefused: a stream exists and cannot be changed as declared, or there is no room for it.
         TimeoutError: JetStream did not answer in time.
     """
     changes: list[str] = []
-    forming_until = asyncio.get_running_loop().time() + FORMING
+    forming_until = asyncio.get_running_loop().time() + FORMING_TIMEOUT
     async with asyncio.timeout(timeout):
         for declared in declarations(shape):
             name = declared["name"]
             if only is not None and name not in only:
                 continue
             try:
-                change = await _patiently(name, forming_until, partial(_declare, connection, declared, first_sequence))
+                change = await _retry(name, forming_until, partial(_declare, connection, declared, first_sequence))
             except TopologyRefused as refused:
                 raise TopologyRefused(f"{refused}{_room_needed(shape, refused.__cause__)}") from refused.__cause__
             if change:
                 changes.append(change)
         beyond = subjects.market_stream(shape.shards)
-        if await _patiently(beyond, forming_until, partial(_exists, connection, beyond)):
-            # Symbols live there, where nobody would look.
+        if await _retry(beyond, forming_until, partial(_exists, connection, beyond)):
+            # It holds symbols that no service would find.
             raise TopologyRefused(
                 f"stream {beyond} exists: the market log was made with more than {shape.shards} shards"
             )
@@ -215,7 +222,7 @@ async def prepare(
 
 
 def _room_needed(shape: Shape, error: BaseException | None) -> str:
-    """What to change if there is no room for all streams; empty if it is something else."""
+    """Return advice for the case that there is no room for all streams; empty for any other error."""
     if not isinstance(error, api.ApiError) or error.err_code != api.INSUFFICIENT_STORAGE:
         return ""
     needed = sum(declared["max_bytes"] for declared in declarations(shape))
@@ -226,8 +233,8 @@ def _room_needed(shape: Shape, error: BaseException | None) -> str:
     )
 
 
-async def _patiently(stream: str, forming_until: float, ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again while the broker is starting or away."""
+async def _retry(stream: str, forming_until: float, ask: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a request while the broker is starting or away."""
     while True:
         try:
             return await ask()
@@ -235,7 +242,7 @@ async def _patiently(stream: str, forming_until: float, ask: Callable[[], Awaita
             log.debug("waiting for JetStream", stream=stream, error=repr(error))
         except api.ApiError as error:
             forming = error.err_code == api.NO_PEERS and asyncio.get_running_loop().time() < forming_until
-            if not forming and (error.code < 500 or error.err_code in _NEVER):
+            if not forming and (error.code < 500 or error.err_code in _PERMANENT):
                 raise TopologyRefused(f"stream {stream}: {error}") from error
         await asyncio.sleep(0.2)
 
@@ -279,9 +286,11 @@ async def _declare(connection: Connection, declared: dict[str, Any], first_seque
     return f"stream {name} changed ({changes})"
 
 
-async def describe(connection: Connection, stream: str, *, timeout: float = 30.0) -> None:
-    """Have the server write down how a stream is configured. Where it finds a description that it cannot read, it does
-    not do so when it makes the stream, and ignores the stream again at its next start.
+async def rewrite_description(connection: Connection, stream: str, *, timeout: float = 30.0) -> None:
+    """Make the server write a stream's description to disk again.
+
+    A server ignores a stream whose description it cannot read. Creating the stream over it does not replace the
+    description, so the server would ignore the stream again at its next start.
 
     Raises:
         TopologyRefused, TimeoutError: as `prepare`.
@@ -292,26 +301,26 @@ async def describe(connection: Connection, stream: str, *, timeout: float = 30.0
         await api.request(connection, f"STREAM.UPDATE.{stream}", config, dict, timeout=5.0)
 
     async with asyncio.timeout(timeout):
-        await _patiently(stream, 0.0, write)
+        await _retry(stream, 0.0, write)
 
 
 def _differences(declared: dict[str, Any], found: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What is declared and is not so: key → (found, declared). Metadata compares by our own keys."""
+    """Return the keys that differ: key → (found, declared). In the metadata only our own keys are compared."""
     differing: dict[str, tuple[Any, Any]] = {}
     for key, wanted in declared.items():
         had = found.get(key)
         if key == "metadata":
             had = {name: (had or {}).get(name) for name in wanted}
         if key == "persist_mode":
-            continue  # that of a stream cannot be changed, and a bucket that is synced is as good, though slower
+            continue  # it cannot be changed; a synced bucket is as good, only slower
         if key == "max_age" and had is not None and had > wanted:
-            continue  # what was granted when reservations lived for longer still counts for as long
+            continue  # reservations that were granted with a longer lifetime still count
         if had != wanted:
             differing[key] = (had, wanted)
     return differing
 
 
 async def remove(connection: Connection, streams: Sequence[str]) -> None:
-    """Delete streams and all they hold. For tests and for starting over on purpose."""
+    """Delete streams with all their messages. For tests, and for starting over on purpose."""
     for stream in streams:
         await api.request(connection, f"STREAM.DELETE.{stream}", None, dict)

@@ -19,7 +19,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from jet import rpc
-from jet.bootstrap import Bootstrap, MarketBootstrap, Published, is_position
+from jet.bootstrap import Bootstrap, MarketBootstrap, PublishedPositions, is_position
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.listings import Listings
@@ -95,7 +95,7 @@ class Maker:
             connection, health, market.listings, self._relist, name="maker-instruments", agreed=market.terms
         )
         self._positions_current = False
-        self._published = Published(connection, name="maker-published")
+        self._published = PublishedPositions(connection, name="maker-published")
         self._market_current = dict.fromkeys(range(market.shards), False)
         life = timedelta(seconds=market.reservation_life)
         self._switch = Switch(connection, self.clock, self._apply_switch, self._quarantine, life)
@@ -112,7 +112,7 @@ class Maker:
             group.create_task(self._connection.failed())
             group.create_task(self.clock.run())
             group.create_task(rpc.serve(self._connection, "maker", [], report=self._report))
-            await self.clock.known()
+            await self.clock.wait_known()
             self._group = group
             for quoter in self._quoters.values():
                 group.create_task(quoter.run())
@@ -305,7 +305,7 @@ class Maker:
             and self._switch.current
             and self._losses.current
             and self._listings.current
-            and self.clock.sure
+            and self.clock.is_trusted
             and self._connection.connected
         )
 
@@ -410,7 +410,7 @@ class Maker:
         else:
             self._health.waits("switch", f"{SWITCHES} is not current")
         switches = self._switch.current and self._losses.current
-        known = self._positions_current and switches and self._listings.current and self.clock.sure
+        known = self._positions_current and switches and self._listings.current and self.clock.is_trusted
         for symbol, quoter in self._quoters.items():
             market_current = self._market_current[subjects.shard_of(symbol, self._settings.market.shards)]
             current = market_current and known

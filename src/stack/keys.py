@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nkeys
 
-from jet.grants import OUTSIDE, SERVICES_ACCOUNT, Export, Grant, exports, grants, imports
+from jet.grants import READER_ACCOUNTS, SERVICES_ACCOUNT, Export, Grant, exports, grants, imports
 from process import durable
 from process.installation import COMMAND, bundled_file
 from process.settings import SettingsError
@@ -62,7 +62,7 @@ def make(settings: StackSettings, more: Sequence[Grant] = ()) -> None:
             who = _accounts(
                 {
                     account: [users[grant.user] for grant in everyone if grant.account == account]
-                    for account in (SERVICES_ACCOUNT, *OUTSIDE)
+                    for account in (SERVICES_ACCOUNT, *READER_ACCOUNTS)
                 },
                 settings.market.shards,
             )
@@ -198,7 +198,7 @@ def _accounts(users: Mapping[str, Sequence[str]], shards: int) -> list[str]:
         *users[SERVICES_ACCOUNT],
         "    ]",
         "  }",
-        *(line for account in OUTSIDE for line in _outside(account, users[account], imports(shards, account))),
+        *(line for account in READER_ACCOUNTS for line in _outside(account, users[account], imports(shards, account))),
         "}",
     ]
 
@@ -218,15 +218,15 @@ def _outside(account: str, users: Sequence[str], shared: Sequence[Export]) -> li
 
 
 def _export(export: Export) -> str:
-    to = f"accounts: {json.dumps(OUTSIDE)}"
-    if not export.asks:
+    to = f"accounts: {json.dumps(READER_ACCOUNTS)}"
+    if not export.is_request:
         return f"      {{ stream: {json.dumps(export.subject)}, {to} }}"
-    replies = f"response: {'stream' if export.many else 'single'}, threshold: {json.dumps(_REPLY_WINDOW)}"
+    replies = f"response: {'stream' if export.many_replies else 'single'}, threshold: {json.dumps(_REPLY_WINDOW)}"
     return f"      {{ service: {json.dumps(export.subject)}, {to}, {replies} }}"
 
 
 def _import(export: Export) -> str:
-    kind = "service" if export.asks else "stream"
+    kind = "service" if export.is_request else "stream"
     return f"      {{ {kind}: {{ account: {SERVICES_ACCOUNT}, subject: {json.dumps(export.subject)} }} }}"
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from jet import definition_log, loss_log
-from jet.bootstrap import Published
+from jet.bootstrap import PublishedPositions
 from jet.connection import Connection
 from jet.journal import Appended
 from process.clock import utc_now
@@ -75,7 +75,7 @@ def _name(scope: Scope) -> str:
 
 async def _read(connection: Connection) -> _Known:
     latches = await loss_log.read(connection)
-    positions = await Published(connection, name="resume-positions").positions()
+    positions = await PublishedPositions(connection, name="resume-positions").positions()
     return _Known(latches, await definition_log.read(connection), positions)
 
 

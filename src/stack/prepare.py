@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from jet import definition_log
 from jet.api import NO_REPLY, STREAM_NOT_FOUND, ApiError, stream_info
 from jet.connection import Connection
-from jet.topology import Shape, TopologyRefused, describe, prepare
+from jet.topology import Shape, TopologyRefused, prepare, rewrite_description
 from process import logs, tls
 from process.health import Health
 from process.settings import Market, SettingsError
@@ -152,7 +152,7 @@ async def restore_descriptions(connection: Connection, settings: StackSettings, 
             if error.err_code != STREAM_NOT_FOUND:
                 raise
             if await prepare(connection, shape, [name]):
-                await describe(connection, name)
+                await rewrite_description(connection, name)
                 found.append(f"stream {name}: its description was damaged, and is replaced; its messages are kept")
     return found
 

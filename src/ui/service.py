@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
 from jet import rpc
-from jet.bootstrap import Bootstrap, MarketBootstrap, Published, is_position
+from jet.bootstrap import Bootstrap, MarketBootstrap, PublishedPositions, is_position
 from jet.clocks import PART as CLOCK
 from jet.clocks import BrokerTime
 from jet.connection import Connection
@@ -137,7 +137,7 @@ class UiService:
             name="positions",
             follow=Reader,
         )
-        published = Published(self._connection, name="published", follow=Reader)
+        published = PublishedPositions(self._connection, name="published", follow=Reader)
         market = [
             MarketBootstrap(
                 self._connection, shard, len(self._shards), published, name=f"market-{shard}", follow=Reader
@@ -147,7 +147,7 @@ class UiService:
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
             group.create_task(self.clock.run())
-            await self.clock.known()
+            await self.clock.wait_known()
             group.create_task(self._listings.run())
             group.create_task(self._follow_positions(positions))
             for shard, tail in zip(self._shards, market, strict=True):

@@ -252,7 +252,7 @@ async def test_an_invalid_message_after_a_quote_is_not_taken_for_an_event(
     market.head = await journal.put(broker.connection, stream, subject, b"no event")
     bucket.changed(market)
     last = await eventually(lambda: shown(broker))
-    assert journal.number_in(last, "Quotestream-Market-Sequence") == market.quoted < market.head
+    assert journal.int_header(last, "Quotestream-Market-Sequence") == market.quoted < market.head
 
 
 async def test_the_bucket_shows_the_active_quote_until_it_expires(

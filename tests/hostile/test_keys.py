@@ -26,7 +26,7 @@ from chaos.attacker import READERS, Attacker
 from exposure.service import ExposureService, ExposureSettings
 from jet import api, journal, link, rpc
 from jet.bootstrap import MarketBootstrap
-from jet.grants import OUTSIDE, grants, inbox
+from jet.grants import READER_ACCOUNTS, grants, inbox
 from jet.journal import Appended, Compare
 from jet.reader import Reader
 from jet.tail import FromSequence, Tail
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.long
 
 STREAMS = subjects.streams(1)
 USERS = [grant.user for grant in grants(1)]
-READER_USERS = [grant.user for grant in grants(1) if grant.account in OUTSIDE]
+READER_USERS = [grant.user for grant in grants(1) if grant.account in READER_ACCOUNTS]
 
 TARGETS = attacks.targets("AAA", 1)
 QUESTIONS = attacks.requests("AAA", 1)
@@ -494,7 +494,7 @@ async def test_a_reader_that_floods_requests_takes_no_reply_from_the_page(
     async with exposing(server), server.client("observer", []) as observer, server.connection("ui") as page:
         before = rpc.THROTTLED._value.get()
         for subject, payload in (("$SRV.STATS", b""), (subjects.Rpc.USAGE, b"{}")):
-            for _ in range(rpc.MOST_FOR_READERS + 1):
+            for _ in range(rpc.MAX_READER_REPLIES + 1):
                 await observer.publish(subject, payload, reply="_INBOX.observer.flood", headers=forged)
         await processed(observer)
         await eventually(lambda: rpc.THROTTLED._value.get() >= before + 2)

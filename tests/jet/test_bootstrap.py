@@ -10,7 +10,7 @@ import pytest
 
 from exposure.usage import Usage
 from jet import journal
-from jet.bootstrap import Bootstrap, Follow, MarketBootstrap, Published, is_position
+from jet.bootstrap import Bootstrap, Follow, MarketBootstrap, PublishedPositions, is_position
 from jet.reader import Reader
 from jet.tail import Message, Tail
 from support.broker import Broker
@@ -111,7 +111,7 @@ async def test_fills_that_a_position_was_published_after_are_believed_and_others
     await journal.put(
         broker.connection, subjects.POSITIONS_STREAM, subjects.position("AAA"), msgspec.json.encode(position)
     )
-    published = Published(broker.connection, name="published")
+    published = PublishedPositions(broker.connection, name="published")
     bootstrap = MarketBootstrap(broker.connection, SHARD, 2, published, name="test")
     async with asyncio.timeout(60), opened(bootstrap) as messages:
         assert [(each.sequence, bootstrap.begins(each)) for each in messages] == [(sequence, applied)]

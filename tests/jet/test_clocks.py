@@ -81,22 +81,22 @@ def test_what_answers_leave_possible_together_is_known(
 ) -> None:
     estimate = Estimate()
     for told, asked, heard in answers:
-        estimate.take(after(told), asked, heard)
-    assert estimate.unsure(now) == pytest.approx(unsure, abs=3e-4)
+        estimate.observe(after(told), asked, heard)
+    assert estimate.uncertainty(now) == pytest.approx(unsure, abs=3e-4)
     if time is not None:
         assert (estimate.time(now) - EPOCH).total_seconds() == pytest.approx(time, abs=3e-4)
 
 
 def test_time_that_was_told_is_waited_for_when_the_broker_is_set_back() -> None:
     estimate = Estimate()
-    estimate.take(after(0.0), 0.0, 0.0)
+    estimate.observe(after(0.0), 0.0, 0.0)
     assert estimate.time(10.0) == after(10.0)
-    jump = estimate.take(after(7.0), 10.0, 10.0)
+    jump = estimate.observe(after(7.0), 10.0, 10.0)
     assert jump == pytest.approx(-3.0, abs=0.01)
     assert estimate.time(11.0) == after(10.0)
-    assert estimate.unsure(11.0) == pytest.approx(2.0, abs=0.01)
+    assert estimate.uncertainty(11.0) == pytest.approx(2.0, abs=0.01)
     assert estimate.time(14.0) == after(11.0)
-    assert estimate.unsure(14.0) < 0.01
+    assert estimate.uncertainty(14.0) < 0.01
 
 
 @given(
@@ -114,13 +114,13 @@ def test_it_is_never_more_wrong_than_it_says_and_never_goes_back(
     estimate, now, before = Estimate(), 0.0, after(-1.0)
     for pause, took, share in answers:
         asked = now + pause
-        jump = estimate.take(right(asked + share * took), asked, asked + took)
+        jump = estimate.observe(right(asked + share * took), asked, asked + took)
         assert abs(jump) < 1e-5
         for now in (asked + took, asked + took + pause / 2):
             time = estimate.time(now)
             assert time >= before
             before = time
-            assert abs((time - right(now)).total_seconds()) <= estimate.unsure(now) + 1e-5
+            assert abs((time - right(now)).total_seconds()) <= estimate.uncertainty(now) + 1e-5
 
 
 # --- the clock of a service -------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ async def test_nothing_is_decided_before_the_first_comparison(broker: Broker) ->
         time.check()
     assert caught.value.refusal is Refusal.UNAVAILABLE
     async with comparing(time):
-        await time.known()
+        await time.wait_known()
         await eventually(lambda: health.ready)
         time.check()
 
@@ -143,7 +143,7 @@ async def test_nothing_is_decided_before_the_first_comparison(broker: Broker) ->
 async def test_whatever_is_done_to_the_machines_clock_the_time_goes_on_and_a_notice_tells(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, by: float
 ) -> None:
-    monkeypatch.setattr(clocks, "EVERY", 0.02)
+    monkeypatch.setattr(clocks, "INTERVAL", 0.02)
     health, clock = Health("test"), Shifted()
     time = time_of(broker, health, clock)
     async with comparing(time):
@@ -179,8 +179,8 @@ async def test_whatever_is_done_to_the_machines_clock_the_time_goes_on_and_a_not
         ([(0.0, 0.0), (-3.0, 0.0)], 0.0, "within 3.00 s only"),
         ([(0.0, 0.0), (-3.0, 0.0)], 2.5, ""),  # the broker's time has come to what was told
         ([(0.0, 0.0), (600.0, 0.0)], 0.0, ""),
-        ([(0.0, 0.0)], clocks.OLD, ""),
-        ([(0.0, 0.0)], clocks.OLD + 1, "has not told its time for 11 s"),
+        ([(0.0, 0.0)], clocks.MAX_AGE, ""),
+        ([(0.0, 0.0)], clocks.MAX_AGE + 1, "has not reported its time for 11 s"),
     ],
     ids=["exact", "good", "slow", "slow later", "back a little", "back", "back, later", "forward", "not old", "old"],
 )
@@ -190,17 +190,17 @@ def test_nothing_is_decided_while_the_time_is_not_known_well_enough(
     """Answers by how far the broker's clock was set before, and how long they took."""
     health, steady = Health("test"), Steady()
     verdicts: list[bool] = []
-    time = BrokerTime(broker.connection, Shifted(), steady, health, 2.0, lambda: verdicts.append(time.sure))
+    time = BrokerTime(broker.connection, Shifted(), steady, health, 2.0, lambda: verdicts.append(time.is_trusted))
     for by, took in answers:
         asked = steady.now
         steady.now += took
-        time.take(after(asked + by), asked, steady.now)
+        time.observe(after(asked + by), asked, steady.now)
         time()
         time._judge()
     steady.now += later
     time._judge()
     assert [part.reason for part in health.report().waiting_for if doubt not in part.reason] == []
-    assert health.ready is time.sure is (not doubt)
+    assert health.ready is time.is_trusted is (not doubt)
     if doubt:
         with pytest.raises(Refused, match="broker"):
             time.check()
@@ -208,11 +208,11 @@ def test_nothing_is_decided_while_the_time_is_not_known_well_enough(
 
 async def test_a_paused_broker_makes_nothing_unsure(own_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer tells the time at which it was asked, or went on: both are between asking and hearing."""
-    monkeypatch.setattr(clocks, "EVERY", 0.02)
+    monkeypatch.setattr(clocks, "INTERVAL", 0.02)
     health = Health("test")
     time = time_of(own_broker, health, Shifted(), grace=0.4)
     verdicts: list[bool] = []
-    time._changed = lambda: verdicts.append(time.sure)
+    time._changed = lambda: verdicts.append(time.is_trusted)
     async with comparing(time):
         await eventually(lambda: health.ready)
         own_broker.server.signal(signal.SIGSTOP)
@@ -227,13 +227,13 @@ async def test_a_paused_broker_makes_nothing_unsure(own_broker: Broker, monkeypa
 async def test_a_broker_that_is_away_for_long_is_not_believed_any_more(
     own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clocks, "EVERY", 0.02)
-    monkeypatch.setattr(clocks, "OLD", 0.5)
+    monkeypatch.setattr(clocks, "INTERVAL", 0.02)
+    monkeypatch.setattr(clocks, "MAX_AGE", 0.5)
     health = Health("test")
     time = time_of(own_broker, health, Shifted())
     async with comparing(time):
         await eventually(lambda: health.ready)
         own_broker.server.signal(signal.SIGSTOP)
-        await eventually(lambda: not time.sure)
+        await eventually(lambda: not time.is_trusted)
         own_broker.server.signal(signal.SIGCONT)
-        await eventually(lambda: time.sure)
+        await eventually(lambda: time.is_trusted)

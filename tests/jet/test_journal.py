@@ -226,7 +226,7 @@ async def test_what_the_leader_took_while_another_refused_it_is_ours(
 
 async def test_a_head_that_stays_in_the_past_is_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a key whose last message is gone with its time."""
-    monkeypatch.setattr(journal, "STALE_PATIENCE", 0.1)
+    monkeypatch.setattr(journal, "STALE_LEADER_TIMEOUT", 0.1)
     assert isinstance(await append(broker.connection, b"a", 7), Conflict)
     assert await stored(broker.connection) == 0
 

@@ -274,14 +274,17 @@ async def test_services_answer_discovery(broker: Broker) -> None:
         assert b'"name":' in await eventually(found)
 
 
-NAME = rpc.name_of(SUBJECT, msgspec.json.encode(reservation_request()))
-OTHER = rpc.name_of(SUBJECT, msgspec.json.encode(reservation_request(quote_id="another")))
+NAME = rpc.request_digest(SUBJECT, msgspec.json.encode(reservation_request()))
+OTHER = rpc.request_digest(SUBJECT, msgspec.json.encode(reservation_request(quote_id="another")))
 GRANTED = b'{"outcome":"granted"}'
 REFUSED = {"Nats-Service-Error-Code": "409", "Nats-Service-Error": "stale-quote"}
 NO_ANSWERS: list[tuple[bytes, dict[str, str]]] = [
     (GRANTED, {}),
     (GRANTED, {"Quotestream-Answers": OTHER}),
-    (GRANTED, {"Quotestream-Answers": rpc.name_of("rpc.test.release", msgspec.json.encode(reservation_request()))}),
+    (
+        GRANTED,
+        {"Quotestream-Answers": rpc.request_digest("rpc.test.release", msgspec.json.encode(reservation_request()))},
+    ),
     (b'{"type":"urn:quotestream:stale-quote","title":"","status":409}', {**REFUSED, "Quotestream-Answers": OTHER}),
     (b'{"stream":"EXPOSURE","seq":1}', {"Quotestream-Answers": NAME}),
     (b"\xff", {"Quotestream-Answers": NAME}),
@@ -398,7 +401,7 @@ async def test_an_instance_that_knows_no_packs_answers_what_is_sent_again(
     async with broker.connect() as other, broker.connect() as caller:
 
         async def answer(message: Msg) -> None:
-            headers = {"Quotestream-Answers": rpc.name_of(SUBJECT, message.data)}
+            headers = {"Quotestream-Answers": rpc.request_digest(SUBJECT, message.data)}
             await other.client.publish(message.reply, b'{"outcome":"rejected"}', headers=headers)
 
         await other.client.subscribe(SUBJECT, cb=answer)

@@ -66,7 +66,7 @@ async def test_consumers_that_nobody_uses_go_by_themselves(broker: Broker, durab
     config = {"name": "left", "ack_policy": "none", **durable}
     subject = "CONSUMER.CREATE.MARKET-0.left"
     made = await api.request(broker.connection, subject, {"stream_name": "MARKET-0", "config": config}, dict)
-    assert made["config"]["inactive_threshold"] == topology.IDLE * 1e9
-    longer = config | {"inactive_threshold": int(topology.IDLE * 1e9) + 1}
+    assert made["config"]["inactive_threshold"] == topology.CONSUMER_IDLE_TIMEOUT * 1e9
+    longer = config | {"inactive_threshold": int(topology.CONSUMER_IDLE_TIMEOUT * 1e9) + 1}
     with pytest.raises(api.ApiError):
         await api.request(broker.connection, subject, {"stream_name": "MARKET-0", "config": longer}, dict)

@@ -135,14 +135,14 @@ async def test_nothing_is_decided_while_the_brokers_time_is_not_known(
     async with running(broker, market(quote_ttl=60.0), exposure=0.0, exchange=0.0, maker=0.0) as trio:
         await eventually(trio.quoting)
         with monkeypatch.context() as patched:
-            patched.setattr(clocks, "OLD", -1.0)
-            await eventually(lambda: all("has not told" in trio.clock_reason(name) for name in trio.clocks))
-            with pytest.raises(Refused, match="has not told its time") as caught:
+            patched.setattr(clocks, "MAX_AGE", -1.0)
+            await eventually(lambda: all("has not reported" in trio.clock_reason(name) for name in trio.clocks))
+            with pytest.raises(Refused, match="has not reported its time") as caught:
                 await trio.exposure.reserve(reservation_request(quote_id="another"))
             assert caught.value.refusal is Refusal.UNAVAILABLE
-            with pytest.raises(Refused, match="has not told its time"):
+            with pytest.raises(Refused, match="has not reported its time"):
                 trio.exchange.order(order())
-            with pytest.raises(Refused, match="has not told its time"):
+            with pytest.raises(Refused, match="has not reported its time"):
                 await trio.exchange.put_quote("AAA", quote_request(position_version=9))
             await eventually(lambda: {of.state for of in trio.maker.status().symbols} == {"waiting_for_feeds"})
         await eventually(lambda: not any(trio.clock_reason(name) for name in trio.clocks))

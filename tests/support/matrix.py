@@ -9,7 +9,7 @@ a row for each new grant: a test fails while one is missing. `REFUSED` lists fur
 import re
 from pathlib import Path
 
-from jet.grants import grants, takes
+from jet.grants import grants, matches
 from wire import subjects
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
@@ -58,7 +58,7 @@ def allowed(operation: str, label: str) -> dict[str, bool]:
     """Return for each user whether the operation is granted."""
     subject = sample(label)
     return {
-        user: any(takes(pattern, subject) for pattern in getattr(grant, operation)) for user, grant in GRANTS.items()
+        user: any(matches(pattern, subject) for pattern in getattr(grant, operation)) for user, grant in GRANTS.items()
     }
 
 
