@@ -7,7 +7,7 @@ Out: a separate stack on free ports, orders over HTTP and their history, faults,
 help of `disk`, `store_damage`, `service_proxies` and `clocks`, and for several NATS servers `cluster` and `network`.
 Meanwhile `load` sends orders, `sampling` checks the limit, `definer` changes instruments, `attacker` misuses readers'
 keys, `health_watch` polls the processes' health, and `recovery` measures how long they take to recover. Afterwards
-`verification` reads the market log (`logs`) and the clients' answers (`clients`), compares them (`checker`), and has
+`verification` reads the market log (`logs`) and the orders' outcomes (`clients`), compares them (`checker`), and has
 everything audited; `report` sums up. `schedule`, `attacks`, `recovery` and `checker` are pure. `demo` is a short run to
 watch.
 """

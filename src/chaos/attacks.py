@@ -288,5 +288,5 @@ class Attacks:
         return self._draw.choice([*targets(symbol, self._shards), live])
 
     def _one_of(self, names: Sequence[str], otherwise: str = NAME) -> str:
-        """Return mostly one of `names`, sometimes `otherwise`."""
+        """Return a random one of `names` with a probability of 0.8, else `otherwise`."""
         return self._draw.choice(names) if names and self._draw.random() < 0.8 else otherwise

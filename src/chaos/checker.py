@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 
 class ClientOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One order and what its client was told. `outcome` is a name as in `loadgen.outcomes`."""
+    """One order and its outcome at the client. `outcome` is a name as in `loadgen.outcomes`."""
 
     order: Order
     outcome: str
@@ -199,7 +199,7 @@ def most_shown(log: Sequence[Entry]) -> int:
 
 
 def outcomes(orders: Mapping[str, ClientOutcome]) -> dict[str, int]:
-    """Orders by outcome."""
+    """Return the number of orders by outcome."""
     return dict(sorted(Counter(known.outcome for known in orders.values()).items()))
 
 

@@ -1,4 +1,4 @@
-"""What clients were told, read from their history."""
+"""Reads the outcomes of orders, as their clients saw them, from the history."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from wire.orders import Order
 
 
 def client_outcomes(history: Iterable[Line | Torn]) -> dict[str, ClientOutcome]:
-    """What became of each order of a history, by order id."""
+    """Return the outcome of each order in a history, by order id."""
     orders: dict[str, Order] = {}
     answers: dict[str, AnswerLine] = {}
     open_attempts: dict[str, int] = {}

@@ -21,7 +21,7 @@ class Cluster:
     """The servers: their addresses, their monitoring addresses, and the streams that all of them hold."""
 
     def __init__(self, url: str, monitors: Mapping[str, str], streams: Sequence[str], seed: Path | None = None) -> None:
-        """`seed` as `Connection` takes it."""
+        """`seed` is the file with the key, as for `Connection`."""
         self._url = url
         self._seed = seed
         self._monitors = monitors

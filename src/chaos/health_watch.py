@@ -64,7 +64,7 @@ class HealthWatch:
         """Wait until everything is ready.
 
         Raises:
-            NotStarted: it is not, after `START_TIMEOUT`, or has ended.
+            NotStarted: it is not ready after `START_TIMEOUT`, or the stack has ended.
         """
         deadline = time.monotonic() + START_TIMEOUT
         while problems := await self._problems():
@@ -112,7 +112,7 @@ class HealthWatch:
             await asyncio.sleep(5 * POLL)
 
     async def _problems(self) -> list[str]:
-        """What is not as it should be: each process, and each symbol's quote."""
+        """Return which processes are not ready, and which symbols are not quoted."""
         plan = [program for program in self._system.plan if program.health]
         bodies = await asyncio.gather(*(self.get(program.health) for program in plan))
         found = [f"{program.name} is not ready" for program, body in zip(plan, bodies, strict=True) if body is None]

@@ -43,7 +43,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The report of a run.
 
     Attributes:
-        verdict: `refuted` if anything was found, else `clean`.
+        verdict: `clean` if there is no finding and the audit refutes nothing, else `refuted`.
         command: the command that repeats the run.
         seed: the seed of the faults and orders.
         minutes: how long faults were injected.

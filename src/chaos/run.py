@@ -361,14 +361,16 @@ class Run:
 
     async def _inject_until(self, faults: Sequence[Fault], until: float) -> None:
         await self._faults.run(faults)
-        await asyncio.sleep(until - time.monotonic())  # the attacker goes on even without any fault
+        await asyncio.sleep(
+            until - time.monotonic()
+        )  # so that the attacker runs for the whole time, even without faults
 
     async def _heal(self) -> None:
-        print_line("", "no more faults: healing")
+        print_line("", "no more faults: waiting for recovery")
         self._step = "healing"
         try:
             self._healed = await self._health_watch.until_healed()
-            print_line("", f"healed after {self._healed:.1f} s")
+            print_line("", f"recovered after {self._healed:.1f} s")
         except NotHealed as why:
             self._findings.refuted.append(str(why))
             print_line("", str(why))

@@ -69,7 +69,7 @@ QUIET = 2.0
 NETWORK_KINDS: tuple[Kind, ...] = ("stall", "slow", "cut")
 
 OF_SERVICES: tuple[Kind, ...] = (*NETWORK_KINDS, "clock")
-"""The kinds that services have, but not NATS servers."""
+"""The kinds that are injected into services, but not into NATS servers."""
 
 WAYS = ("to-server", "to-client", "both")
 

@@ -160,7 +160,7 @@ def _add(totals: dict[str, float], outcome: Outcome) -> None:
 def _print_outcome(outcome: Outcome, *, smaller: bool) -> None:
     print(f"seed {outcome.plan.seed}: {outcome.wrong[0]}")
     if smaller:
-        print("making it smaller ...", flush=True)
+        print("shrinking the run ...", flush=True)
         outcome = shrink(outcome)
     path = Path(f"simulation-{outcome.plan.seed}.json")
     path.write_bytes(msgspec.json.format(msgspec.json.encode(outcome.plan), indent=1))
@@ -171,7 +171,7 @@ def _print_outcome(outcome: Outcome, *, smaller: bool) -> None:
     for fault in outcome.plan.faults:
         print(f"fault {fault}")
     again, less = f"{COMMAND} simulate --seed {outcome.plan.seed}", f"{COMMAND} simulate --plan {path}"
-    print(f"again: {again}; smaller: {less} --trace trace.txt")
+    print(f"repeat it: {again}; repeat the saved run: {less} --trace trace.txt")
 
 
 def main() -> None:

@@ -21,15 +21,15 @@ FAR = 1000
 """More fills, revisions or attempts than any run makes."""
 
 REMEMBERED = 5.0
-"""An order id is reused only this many seconds after its execution: it then stays remembered until the answer, however
-short the id window is."""
+"""An order id is reused within this many seconds after its execution, so that it is still remembered when the second
+order is decided, however short the id window is."""
 
 
 class Careless:
     """All careless clients, which are one asker.
 
     Attributes:
-        refused: how many forbidden requests were refused.
+        refused: how many forbidden requests were answered. Any answer but a refusal is a violation.
     """
 
     def __init__(self, host: ClientProcess, filled: Callable[[], tuple[Order, float] | None]) -> None:

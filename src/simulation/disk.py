@@ -18,7 +18,7 @@ from simulation.network import Latency
 from simulation.world import Process, World
 
 DISK = Latency(0.0002, 0.0004)
-"""How long a statement usually takes."""
+"""How long each of a statement's two waits usually takes."""
 
 SYNCED = 2
 """The lowest `PRAGMA synchronous` (FULL) with which a commit is synced before it returns."""
@@ -28,7 +28,7 @@ class LedgerDisk:
     """The state of a disk.
 
     Attributes:
-        latency: how long half of a statement takes.
+        latency: how long each of a statement's two waits takes.
         full: every statement fails.
         synced: the files of a database as a power cut would leave them, by path; None if all of it is synced.
     """

@@ -147,8 +147,8 @@ class _Lender:
         return max(*(term.amount for term in terms), account.held if self._case.rules.remembers else 0)
 
     def _portion(self, account: _Account) -> int:
-        """Return a holder's fair portion of the limit: what it wants, but no more than an equal share of what those who
-        want less leave over."""
+        """Return a holder's portion of the limit: what it wants, but no more than an equal share, plus an equal part of
+        what others leave over."""
         left, others = self._case.limit, sorted(each.wants for each in self._accounts)
         for place, wants in enumerate(others):
             share = left // (len(others) - place)

@@ -1,4 +1,4 @@
-"""Checks the pauses for losses: what is paused has really lost as much, is not quoted, and no due pause is missing."""
+"""Checks the pauses for losses: each is for a real loss, ends all quoting, and comes whenever it is due."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction

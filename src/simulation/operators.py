@@ -14,14 +14,14 @@ class SwitchRequest(msgspec.Struct):
     """A pause or resume, as its operator saw it. Times are seconds of the world.
 
     Attributes:
-        asked: when it was sent.
+        sent_at: when it was sent.
         acknowledged_at: when it was acknowledged; None if it was not.
         answered_at: when any answer came; None if none has.
     """
 
     paused: bool
     maker: str
-    asked: float
+    sent_at: float
     acknowledged_at: float | None = None
     answered_at: float | None = None
 
@@ -78,8 +78,8 @@ class Operators:
         may = [
             request
             for request in self.requests
-            if request.paused and (request.answered_at is None or request.answered_at >= last.asked)
+            if request.paused and (request.answered_at is None or request.answered_at >= last.sent_at)
         ]
         if not may:
-            now, resumed = self._host.world.now, f"a resume was asked for at {last.asked:.3f} and acknowledged"
-            self._host.wrong.append(f"a pause is written at {now:.3f}, and nobody has asked for one since {resumed}")
+            now, resumed = self._host.world.now, f"a resume that was sent at {last.sent_at:.3f} and acknowledged"
+            self._host.wrong.append(f"a pause is written at {now:.3f}, but none was requested since {resumed}")

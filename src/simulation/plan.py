@@ -159,7 +159,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         forge_rate: messages that an attacker without write permission misdirects.
         define_rate: changes of an instrument.
         refer_rate: messages of feeds with reference prices.
-        resume_rate: looks at what is paused for a loss, half of which is then resumed.
+        resume_rate: checks of an operator, at each of which about half of the pauses for losses are resumed.
         max_loss: the loss, in money, at which a symbol is paused; twice that for all symbols together; 0 for no limit.
         busy: the share of turns after which a process is busy.
         busy_for: how many seconds it is then busy, on average.

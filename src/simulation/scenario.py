@@ -124,7 +124,7 @@ class Scenario:
             raise ViolationFound
 
     def _until(self, problem: Callable[[], object], seconds: float, failure: str) -> None:
-        """Run until `problem` returns nothing, and fail if it still returns something after so many seconds."""
+        """Run until `problem` returns nothing. Fail with the text `failure` if that takes more than `seconds`."""
         until = self.world.now + seconds
         while problem():
             if self.world.now >= until:

@@ -28,7 +28,7 @@ def replaced(world: World, heartbeat: float) -> Iterator[None]:
         return world.now
 
     def clock_gettime(_: int) -> float:
-        return world.current.clock.steady if world.current is not None else world.now
+        return world.current.clock.monotonic if world.current is not None else world.now
 
     def token_bytes(count: int | None = None) -> bytes:
         return rng().randbytes(32 if count is None else count)

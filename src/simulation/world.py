@@ -36,7 +36,7 @@ STEPS = 2_000_000
 class Clock:
     """A machine's two clocks, as differences from the true time: `skew` in seconds, `drift` in seconds per second.
 
-    One oscillator drives both. The clock of the time of day can be set; the steady one only moves forward.
+    One oscillator drives both. The clock of the time of day can be set; the monotonic one only moves forward.
     """
 
     def __init__(self, world: "World", skew: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class Clock:
         self._skew = skew
         self._since = world.now
         self._drift = 0.0
-        self._gained = 0.0  # by the steady clock, when the drift was last changed
+        self._gained = 0.0  # by the monotonic clock, when the drift was last changed
 
     @property
     def skew(self) -> float:
@@ -52,13 +52,13 @@ class Clock:
         return self._skew + self._drift * (self._world.now - self._since)
 
     @property
-    def steady(self) -> float:
-        """Seconds on the steady clock, which is never set."""
+    def monotonic(self) -> float:
+        """Seconds on the monotonic clock, which is never set."""
         return self._world.now + self._gained + self._drift * (self._world.now - self._since)
 
     def set(self, skew: float, drift: float = 0.0) -> None:
         """Step the clock so that it is `skew` seconds ahead, and let both clocks drift from now on."""
-        self._gained = self.steady - self._world.now
+        self._gained = self.monotonic - self._world.now
         self._skew, self._drift, self._since = skew, drift, self._world.now
 
     def __call__(self) -> datetime:

@@ -1,4 +1,4 @@
-"""The report."""
+"""The report of a run."""
 
 from audit.findings import Status, Verdict
 from chaos.checker import Findings
@@ -54,15 +54,15 @@ def test_replicas_must_be_the_same_except_for_keys_that_expire_while_servers_sto
     assert copy_findings("stopped", behind) == [f"copies, stopped: {late}"]
 
 
-def test_what_was_tried_with_a_readers_key_is_counted_and_how_damage_ended() -> None:
-    told = text(report(attacks={"answers": 1200, "writes": 34}, attacks_refused=56, damage={"mended": 2, "well": 1}))
-    lines = [" ".join(line.split()) for line in told.splitlines()]
+def test_attacks_are_counted_by_kind_and_damage_by_its_result() -> None:
+    shown = text(report(attacks={"answers": 1200, "writes": 34}, attacks_refused=56, damage={"repaired": 2, "well": 1}))
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
     assert "attacks with a reader's key 1,234" in lines
-    assert {"answers 1,200", "writes 34", "refused by the broker 56", "damage: 2 mended, 1 well"} <= set(lines)
+    assert {"answers 1,200", "writes 34", "refused by the broker 56", "damage: 2 repaired, 1 well"} <= set(lines)
     assert "attacks" not in text(report())
 
 
-def test_recovery_is_told_by_target() -> None:
+def test_recoveries_are_reported_by_target() -> None:
     recoveries = Recoveries()
     recoveries.end(recoveries.begin(Fault(at=0, kind="kill", target="nats"), 1.0), 1.0)
     recoveries.ready("nats", 1.5, 2.0)
