@@ -15,7 +15,7 @@ __all__ = ["browser", "open_page"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder drives a browser."""
+    """Mark all tests in this folder as browser tests."""
     folder = f"{Path(__file__).parent}/"
     for item in items:
         if str(item.path).startswith(folder):
@@ -31,13 +31,13 @@ async def broker(nats_server: NatsServer) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def feed(broker: Broker) -> Feed:
-    """Writes what the page reads."""
+    """Writes to the logs that the page reads."""
     return Feed(broker)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def process(broker: Broker, tmp_path: Path) -> AsyncIterator[PageProcess]:
-    """The page's process on the session's broker, not started yet."""
+    """The page's process on the test's broker, not started yet."""
     process = PageProcess(broker, tmp_path)
     yield process
     process.kill()

@@ -115,10 +115,10 @@ async def test_a_symbols_quotes_fills_and_position_are_charted_live_and_the_same
         await expect(canvas).to_be_hidden()
 
 
-async def test_what_a_fill_adds_to_a_chart_is_drawn_and_its_past_is_not_drawn_again(
+async def test_a_fill_is_added_to_a_chart_without_drawing_its_past_again(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
-    """However long that past is: the rectangles of its quotes are counted as they are drawn."""
+    """This counts the rectangles of quotes that are drawn."""
     quote, number = "AAA-v0-a1", 3000
     await feed.position("AAA", -2, number)
     await feed.quote("AAA", quote_id=quote)

@@ -42,7 +42,7 @@ async def choose(page: Page, label: str) -> None:
 
 
 @pytest.mark.parametrize("may_keep", [True, False])
-async def test_columns_and_density_are_chosen_and_kept_where_the_browser_keeps_anything(
+async def test_columns_and_density_can_be_chosen_and_are_saved_if_the_browser_allows_it(
     open_page: OpenPage, broker: Broker, feed: Feed, may_keep: bool
 ) -> None:
     await feed.position("AAA", 5, 1)
@@ -78,8 +78,8 @@ async def test_the_chosen_row_is_copied_as_csv(open_page: OpenPage, broker: Brok
         await click_row(page, "AAA")
         await page.keyboard.press("c")
         await expect(page.locator("#copy")).to_contain_text("Copied")
-        (told,) = csv.DictReader(io.StringIO(await page.evaluate("navigator.clipboard.readText()")))
-    assert {key: told[key] for key in ("symbol", "net_quantity", "position_version", "bid_price", "state")} == {
+        (row,) = csv.DictReader(io.StringIO(await page.evaluate("navigator.clipboard.readText()")))
+    assert {key: row[key] for key in ("symbol", "net_quantity", "position_version", "bid_price", "state")} == {
         "symbol": "AAA",
         "net_quantity": "-7",
         "position_version": "12",
@@ -88,7 +88,7 @@ async def test_the_chosen_row_is_copied_as_csv(open_page: OpenPage, broker: Brok
     }
 
 
-async def test_a_question_mark_shows_what_the_keys_do(open_page: OpenPage, broker: Broker) -> None:
+async def test_a_question_mark_shows_the_keys(open_page: OpenPage, broker: Broker) -> None:
     async with reading(broker) as service, open_page(service.url) as page:
         await expect(row(page, "AAA")).to_be_visible()
         await page.keyboard.press("?")
@@ -111,10 +111,10 @@ LONGEST = max((*REASON_TEXTS, "no_price"), key=lambda reason: len(REASON_TEXTS[r
 
 
 @pytest.mark.parametrize("width", [1440, 1000, 700, 390])
-async def test_nothing_is_cut_off_however_wide_the_window(
+async def test_nothing_is_cut_off_at_any_width_of_the_window(
     open_page: OpenPage, broker: Broker, feed: Feed, width: int
 ) -> None:
-    """Columns go for which there is no room; on a narrow screen each symbol is a card."""
+    """Columns without room are hidden; on a narrow screen each symbol is a card."""
     await feed.position("AAA", -1234, 99999, side="sell", quantity=12, price=Decimal("68217.50"))
     await feed.position("BBB", 0, 99999, realized="-9999.99")
     price = {"bid_price": Decimal("68217.50"), "ask_price": Decimal("68227.50")}
@@ -138,7 +138,7 @@ async def test_nothing_is_cut_off_however_wide_the_window(
 async def test_on_a_narrow_screen_the_page_scrolls_to_its_last_card_and_the_fills_are_below_it(
     open_page: OpenPage, broker: Broker, symbols: int
 ) -> None:
-    """All cards are on the table, or only those in sight or near it."""
+    """With all cards in the table, or only those near the ones in sight."""
     names = [f"M{number:03}" for number in range(symbols)]
     broker.market = replace(broker.market, symbols={name: instrument() for name in names})
     async with reading(broker) as service, open_page(service.url, viewport={"width": 390, "height": 844}) as page:
@@ -159,9 +159,7 @@ async def test_on_a_narrow_screen_the_page_scrolls_to_its_last_card_and_the_fill
         assert fills["y"] >= card["y"] + card["height"] - 1
 
 
-async def test_axe_finds_no_violation_in_what_is_opened_on_a_narrow_screen(
-    open_page: OpenPage, broker: Broker, feed: Feed
-) -> None:
+async def test_axe_finds_no_violation_on_a_narrow_screen(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     """With a symbol chosen, the switch on, a process that waits, and the menu and the keys open."""
     await feed.quote("AAA")
     await feed.turn(paused=True, by="night-desk")
@@ -188,7 +186,7 @@ async def _has_no_violation(page: Page) -> None:
     assert results.violations_count == 0, results.generate_report()
 
 
-async def test_times_are_told_in_the_readers_zone_if_that_is_chosen(
+async def test_times_are_shown_in_the_readers_zone_if_that_is_chosen(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     await feed.quote("AAA", activated_at=datetime(2026, 7, 1, 17, 30, tzinfo=UTC))
@@ -202,7 +200,7 @@ async def test_times_are_told_in_the_readers_zone_if_that_is_chosen(
         await expect(page.locator("#detail-life")).to_contain_text("23:00:00 GMT+5:30")
 
 
-async def test_what_is_wrong_is_in_the_title_and_begins_with_a_sound_if_that_is_wished(
+async def test_problems_are_in_the_title_and_sound_an_alarm_if_that_is_chosen(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     async with reading(broker) as service, open_page(service.url) as page:

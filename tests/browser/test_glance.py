@@ -1,4 +1,4 @@
-"""What a stranger asks at first sight: is all well, what is the profit, when was the last fill, what moves."""
+"""What a reader sees at first sight: the state of the system, the last fill, the chart of the busiest symbol."""
 
 import re
 from datetime import timedelta
@@ -16,16 +16,14 @@ from support.page import Feed, reading
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_one_sentence_says_whether_all_is_well_and_what_is_not(
-    open_page: OpenPage, broker: Broker, feed: Feed
-) -> None:
+async def test_one_sentence_summarizes_the_state_of_the_system(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     broker.market = replace(broker.market, symbols={symbol: instrument() for symbol in ("AAA", "BBB")})
     await feed.quote("AAA")
     await feed.quote("BBB")
     async with reading(broker) as service, open_page(service.url) as page:
-        well = page.locator("#well")
-        await expect(well).to_contain_text("Not well: exposure not known, ")
-        await expect(well).to_contain_text("processes not ready")
+        summary = page.locator("#health-summary")
+        await expect(summary).to_contain_text("Not well: exposure not known, ")
+        await expect(summary).to_contain_text("processes not ready")
         async with (
             feed.exposure(),
             feed.process("exposure", "exposure"),
@@ -33,14 +31,14 @@ async def test_one_sentence_says_whether_all_is_well_and_what_is_not(
             feed.process("ledger", "ledger"),
             feed.process("maker", "maker"),
         ):
-            await expect(well).to_have_text(re.compile(r"^All well: \d processes ready, 2 of 2 symbols quoted$"))
+            await expect(summary).to_have_text(re.compile(r"^All well: \d processes ready, 2 of 2 symbols quoted$"))
             await feed.withdraw("AAA")
-            await expect(well).to_have_text("Not well: 1 of 2 symbols not quoted")
+            await expect(summary).to_have_text("Not well: 1 of 2 symbols not quoted")
             await feed.turn(paused=True)
-            await expect(well).to_have_text("Not well: paused by the kill switch")
+            await expect(summary).to_have_text("Not well: paused by the kill switch")
 
 
-async def test_the_last_fill_is_named_and_where_the_table_is_short_the_most_traded_symbol_has_its_chart(
+async def test_the_last_fill_is_shown_and_below_a_short_table_the_chart_of_the_busiest_symbol(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     await feed.position("AAA", 2, 2, created_at=utc_now() - timedelta(seconds=1))

@@ -26,7 +26,7 @@ SHOWS = """
 """
 
 
-async def test_of_thousands_of_updates_every_row_ends_with_the_last_and_most_are_not_even_sent(
+async def test_thousands_of_updates_are_conflated_and_every_row_ends_with_the_last(
     open_page: OpenPage, process: PageProcess, feed: Feed
 ) -> None:
     await asyncio.gather(*(feed.quote(symbol, lifetime=600.0) for symbol in SYMBOLS))
@@ -60,10 +60,10 @@ async def test_of_thousands_of_updates_every_row_ends_with_the_last_and_most_are
         assert 0 < len(frames) < ROUNDS * len(SYMBOLS) / 2
 
 
-async def test_of_thousands_of_symbols_the_rows_in_sight_are_laid_out_and_every_other_is_found(
+async def test_with_thousands_of_symbols_only_rows_near_those_in_sight_are_attached_and_all_can_be_found(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
-    """By scrolling, by the filter and by keys, each with what it is; the table says how many there are."""
+    """They can be found by scrolling, by the filter and by keys, and the table states how many there are."""
     await asyncio.gather(*(feed.position(f"T{number:03}", number, 0) for number in range(1000)))
     async with reading(broker) as service, open_page(service.url) as page:
         rows = page.locator("tr[data-symbol]")
@@ -99,7 +99,7 @@ async def test_of_thousands_of_symbols_the_rows_in_sight_are_laid_out_and_every_
         await expect(page.locator('tr[data-symbol="T777"]')).to_be_in_viewport()
 
 
-async def test_ten_thousand_symbols_come_in_one_snapshot_and_the_filter_finds_each(
+async def test_ten_thousand_symbols_arrive_in_one_snapshot_and_the_filter_finds_each(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     broker.market = replace(broker.market, symbols={f"M{number:04}": instrument() for number in range(10_000)})

@@ -1,4 +1,4 @@
-"""The page in a browser: what a person sees, and when they are told not to believe it."""
+"""The page in a browser: what it shows, and when it marks that as not current."""
 
 import asyncio
 import json
@@ -115,7 +115,7 @@ async def test_usage_that_is_not_known_is_not_shown_as_a_number(
             await expect(status(page)).to_have_text("Live")
 
 
-async def test_a_quote_runs_out_before_the_readers_eyes_whatever_their_clock_says(
+async def test_a_quote_expires_on_the_page_whatever_the_readers_clock_shows(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     async with reading(broker) as service, open_page(service.url) as page:
@@ -157,7 +157,7 @@ class Shifted:
 async def test_the_clock_of_the_pages_service_may_be_wrong_and_be_set(
     open_page: OpenPage, broker: Broker, feed: Feed, first: float
 ) -> None:
-    """What it says of quotes is by the broker's clock; `/health` tells that its own is wrong."""
+    """Quotes are shown by the broker's clock; `/health` reports that the service's own clock is wrong."""
     clock = Shifted(first)
     await feed.quote("AAA", lifetime=STACK_HANG)
     await feed.quote("BBB", lifetime=0.1)
@@ -170,7 +170,7 @@ async def test_the_clock_of_the_pages_service_may_be_wrong_and_be_set(
 
 
 def says_of_its_clock(service: ServedPage) -> bool:
-    """Whether its health gives notice of the clock."""
+    """True if its health has a notice about the clock."""
     return "clock" in {part.name for part in service.health.report().notices}
 
 
@@ -178,7 +178,7 @@ def says_of_its_clock(service: ServedPage) -> bool:
 async def test_the_servers_time_is_followed_forward_and_back(
     open_page: OpenPage, broker: Broker, feed: Feed, by: float
 ) -> None:
-    """Whatever it was believed to be, as after a server whose clock was wrong was set right."""
+    """For example after the clock of a server was wrong and has been set."""
     shift = by
 
     def shifted(text: str | bytes) -> str:
@@ -200,9 +200,7 @@ async def test_the_servers_time_is_followed_forward_and_back(
         await expect(row(page, "AAA")).to_have_attribute("data-quote", right)
 
 
-async def test_however_often_frames_come_there_are_only_so_many_pictures_a_second(
-    open_page: OpenPage, broker: Broker
-) -> None:
+async def test_the_rate_of_updates_is_limited_however_often_frames_arrive(open_page: OpenPage, broker: Broker) -> None:
     taken: list[WebSocketRoute] = []
     frames: list[str | bytes] = []
 
@@ -286,7 +284,7 @@ async def test_columns_sort_by_click_and_by_keyboard(open_page: OpenPage, broker
         await expect(page.locator("tbody th")).to_have_text(["CCC", "BBB", "AAA"])
 
 
-async def test_a_slash_leads_to_the_filter(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
+async def test_a_slash_focuses_the_filter(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     await feed.position("BTC-USD", 1, 1)
     async with reading(broker) as service, open_page(service.url) as page:
         await expect(page.locator("tbody th")).to_have_text(["AAA", "BBB", "BTC-USD"])
@@ -303,7 +301,7 @@ async def test_a_slash_leads_to_the_filter(open_page: OpenPage, broker: Broker, 
         await expect(page.locator("tbody th")).to_have_text(["AAA", "BBB", "BTC-USD"])
 
 
-async def test_arrows_choose_a_symbol_and_escape_lets_go(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
+async def test_arrows_choose_a_symbol_and_escape_clears_it(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     await feed.position("AAA", 2, 1)
     await feed.quote("BBB", quote_id="by-hand-1", position_version=4)
     async with reading(broker) as service, open_page(service.url) as page:
@@ -346,7 +344,7 @@ async def test_order_filter_and_symbol_survive_a_reload_and_are_in_the_address(
         assert await shown_symbols(page) == ["AAA", "BBB", "BTC-USD", "ETH-USD"]
 
 
-async def test_recent_fills_run_live_newest_first_each_once(
+async def test_recent_fills_are_shown_live_newest_first_and_once_each(
     open_page: OpenPage, process: PageProcess, feed: Feed
 ) -> None:
     await feed.fills("AAA", 7)
@@ -372,20 +370,20 @@ async def test_recent_fills_run_live_newest_first_each_once(
         await expect(lines.locator(".time")).to_have_count(2)  # 7 is in no log's last message: 8 and 9 are
 
 
-async def told(page: Page, part: Locator, text: str) -> None:
-    """Wait until a part of a quote's story says this; a story that takes a busy machine too long is asked for again."""
-    too_long = ("takes longer than", "No answer", "other quotes are being explained")
+async def story_shows(page: Page, part: Locator, text: str) -> None:
+    """Wait until a part of a quote's story contains a text. Request it again if the machine is too busy."""
+    too_long = ("takes longer than", "cannot be loaded now", "other quotes are being explained")
 
-    async def says() -> bool:
-        answer = await page.locator("#story-told").inner_text()
-        if any(why in answer for why in too_long):
+    async def shows() -> bool:
+        status = await page.locator("#story-status").inner_text()
+        if any(why in status for why in too_long):
             await page.reload()
         return text in await part.inner_text()
 
-    await eventually(says, STACK_HANG, pause=0.1)
+    await eventually(shows, STACK_HANG, pause=0.1)
 
 
-async def test_a_quotes_story_is_told_from_the_log(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
+async def test_a_quotes_story_is_shown_from_the_log(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
     await feed.position("AAA", -1, 1)
     await feed.quote("AAA", quote_id="AAA-v0-a1", position_version=0)
     await feed.fills("AAA", 1, quote_id="AAA-v0-a1")
@@ -394,22 +392,22 @@ async def test_a_quotes_story_is_told_from_the_log(open_page: OpenPage, process:
     async with open_page(process) as page:
         await page.locator("#fills .quote button").click()
         facts = page.locator("#story-facts")
-        await told(page, facts, "replaced by AAA-v1-a1")
-        await expect(facts).to_contain_text("log speaks of it")
+        await story_shows(page, facts, "replaced by AAA-v1-a1")
+        await expect(facts).to_contain_text("log mentions it")
         await expect(page.locator("#story-events")).to_contain_text("AAA-f1: buy 1 at 100.10, leaves 10/9")
 
         await facts.get_by_role("button", name="AAA-v1-a1").click()
-        await told(page, facts, "version 1: −1 lots, after a buy of 1 at 100.10")
+        await story_shows(page, facts, "version 1: −1 lots, after a buy of 1 at 100.10")
         await expect(facts).to_contain_text("still active")
         await page.reload()
-        await told(page, facts, "still active")
+        await story_shows(page, facts, "still active")
         await expect(page.locator("#detail-name")).to_have_text("AAA")
 
         await page.evaluate("location.hash = '#quote=nobody-quoted-this'")
-        await told(page, page.locator("#story-told"), "no quote nobody-quoted-this")
+        await story_shows(page, page.locator("#story-status"), "no quote nobody-quoted-this")
 
 
-async def test_rows_out_of_sight_are_right_too(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
+async def test_rows_out_of_sight_are_current_too(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     symbols = [f"S{number:03}" for number in range(150)]
     await asyncio.gather(*(feed.position(symbol, 3, 1) for symbol in symbols))
     async with reading(broker) as service, open_page(service.url) as page:
@@ -429,7 +427,7 @@ async def test_the_page_follows_the_readers_colour_scheme(open_page: OpenPage, b
                 assert (red + green + blue < 120) == dark
 
 
-async def test_nothing_moves_for_readers_who_asked_for_that(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
+async def test_nothing_moves_if_reduced_motion_is_preferred(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     """A change of a position is tinted, and the tint fades."""
     tinted = "window.tinted"
     async with (
@@ -448,7 +446,7 @@ async def test_nothing_moves_for_readers_who_asked_for_that(open_page: OpenPage,
         assert await settled(calm)
 
 
-async def test_the_page_asks_no_other_host_and_breaks_none_of_its_own_rules(
+async def test_the_page_contacts_no_other_host_and_obeys_its_security_policy(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     asked: list[str] = []
@@ -469,7 +467,7 @@ async def test_the_page_asks_no_other_host_and_breaks_none_of_its_own_rules(
 
 
 async def test_axe_finds_no_violation(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
-    """In light and dark, with a symbol chosen and a story told, while connected and while not."""
+    """In light and dark, with a symbol chosen and a story shown, while connected and while not."""
     await feed.position("AAA", 5, 3, realized="1234.5", side="sell")
     await feed.position("BBB", -5, 3, realized="-7.25")
     await feed.position("CCC", 0, 0)
@@ -481,7 +479,7 @@ async def test_axe_finds_no_violation(open_page: OpenPage, process: PageProcess,
         for page in (light, dark):
             await click_row(page, "AAA")
             await page.keyboard.press("e")
-            await told(page, page.locator("#story-facts"), "still active")
+            await story_shows(page, page.locator("#story-facts"), "still active")
             await expect(row(page, "BBB")).to_have_attribute("data-quote", "expired")
             await _has_no_violation(page)
         process.kill()
@@ -496,10 +494,10 @@ async def _has_no_violation(page: Page) -> None:
     assert results.violations_count == 0, results.generate_report()
 
 
-async def test_where_tokens_are_on_the_page_asks_for_one_that_may_read(
+async def test_with_tokens_on_the_page_asks_for_one_that_may_read(
     browser: Browser, broker: Broker, feed: Feed, tmp_path: Path
 ) -> None:
-    """The cookie it gets for it opens the stream, and no script can read it."""
+    """The cookie that it receives opens the stream, and no script can read it."""
     await feed.position("AAA", -7, 12)
     process = PageProcess(broker, tmp_path, QS_STACK_TOKENS=token_folder(tmp_path / "tokens"))
     await process.start()

@@ -42,7 +42,7 @@ def profit(page: Page, symbol: str) -> Locator:
 
 
 def spreadsheet(path: Path) -> dict[str, Decimal]:
-    """Profit by symbol, from nothing but the file and the marks: each fill against the mark, less its fee."""
+    """Profit by symbol, computed from the file and the marks alone: each fill at the mark, less its fee."""
     totals: dict[str, Decimal] = {}
     with path.open(newline="") as file:
         for line in csv.DictReader(file):
@@ -57,13 +57,13 @@ def shown(amount: Decimal) -> str:
 
 
 async def copied(page: Page, symbol: str) -> dict[str, str]:
-    """The row, as the page copies it as CSV."""
+    """Copy a row from the page as CSV."""
     await click_row(page, symbol)
     await page.evaluate("navigator.clipboard.writeText('')")
     await page.keyboard.press("c")
     text = await eventually(lambda: page.evaluate("navigator.clipboard.readText()"))
-    (told,) = csv.DictReader(io.StringIO(text))
-    return told
+    (row,) = csv.DictReader(io.StringIO(text))
+    return row
 
 
 async def test_the_profit_shown_is_the_sum_that_a_spreadsheet_makes_of_the_exported_file(
@@ -103,7 +103,7 @@ async def test_the_profit_shown_is_the_sum_that_a_spreadsheet_makes_of_the_expor
             await expect(page.locator("#detail-mark")).to_have_text("100.00, the reference price")
 
 
-async def test_when_the_quote_runs_out_profit_is_told_at_the_reference_price(
+async def test_after_the_expiry_of_the_quote_profit_is_shown_at_the_reference_price(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     await feed.position("AAA", 5, 1, realized="-3", side="sell")
@@ -132,7 +132,7 @@ async def test_when_the_quote_runs_out_profit_is_told_at_the_reference_price(
         ("-0.001", "0.00", "0.00"),
     ],
 )
-async def test_a_large_profit_is_short_in_its_column_and_whole_where_there_is_room(
+async def test_a_large_profit_is_abbreviated_in_its_column_and_complete_elsewhere(
     open_page: OpenPage, broker: Broker, feed: Feed, realized: str, text: str, total: str
 ) -> None:
     await feed.position("AAA", 0, 2, realized=realized)
@@ -142,7 +142,7 @@ async def test_a_large_profit_is_short_in_its_column_and_whole_where_there_is_ro
 
 
 async def test_profit_of_a_position_without_money_is_not_known(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
-    """An update of before the ledger kept money."""
+    """As in an update from before the ledger recorded money."""
     await feed.position("AAA", 5, 1, realized=None)
     async with reading(broker) as service, open_page(service.url) as page:
         await expect(profit(page, "AAA")).to_have_text("–")
@@ -150,7 +150,7 @@ async def test_profit_of_a_position_without_money_is_not_known(open_page: OpenPa
         await expect(page.locator("#total-unknown")).to_have_text("1 not known")
 
 
-async def test_the_trend_is_that_of_the_profit_if_that_is_chosen_and_a_reload_shows_the_same(
+async def test_the_trend_can_show_profits_and_a_reload_shows_the_same(
     open_page: OpenPage, feed: Feed, broker: Broker
 ) -> None:
     line = 'tbody tr[data-symbol="AAA"] .line'

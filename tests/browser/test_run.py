@@ -18,7 +18,7 @@ from ui.notices import Fault, Notices, Proof
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_faults_strike_and_the_verdict_appears_at_the_end(
+async def test_faults_are_shown_live_and_the_verdict_at_the_end(
     open_page: OpenPage, broker: Broker, tmp_path: Path
 ) -> None:
     path = tmp_path / "notices.json"
@@ -33,7 +33,7 @@ async def test_faults_strike_and_the_verdict_appears_at_the_end(
         await expect(step).to_have_text("Orders flow, services fail")
         await expect(page.locator("#run-faults li")).to_contain_text("exchange killed")
         await expect(page.locator("#run-faults li")).to_have_attribute("data-state", "down")
-        over = Fault(
+        recovered = Fault(
             target="exchange",
             what="killed",
             began=began,
@@ -42,7 +42,7 @@ async def test_faults_strike_and_the_verdict_appears_at_the_end(
             trading_after=1.25,
         )
         proofs = [Proof(code=f"I{number}", status="proved", statement="It holds.") for number in range(1, 13)]
-        notifier.write(Notices(step="done", faults=[over], clean=True, verdict="all is well", proofs=proofs))
+        notifier.write(Notices(step="done", faults=[recovered], clean=True, verdict="all is well", proofs=proofs))
         await expect(page.locator("#run-verdict")).to_have_text("Clean: all is well")
         await expect(page.locator("#run-faults li")).to_contain_text("ready after 1.00 s, next fill after 1.25 s")
         await expect(page.locator("#run-proofs li")).to_have_count(12)
@@ -53,6 +53,6 @@ async def test_faults_strike_and_the_verdict_appears_at_the_end(
             await eventually(lambda: settled(page))
             results = await Axe().run(page)
             assert results.violations_count == 0, results.generate_report()
-        notifier.write(Notices(step="done", faults=[over], clean=False, verdict="1 finding", proofs=proofs))
+        notifier.write(Notices(step="done", faults=[recovered], clean=False, verdict="1 finding", proofs=proofs))
         await expect(page.locator("#run-verdict")).to_have_text("Refuted: 1 finding")
         assert await page.locator("#run").get_attribute("data-clean") == "false"

@@ -20,7 +20,7 @@ def row(page: Page, symbol: str) -> Locator:
     return page.locator(f'tbody tr[data-symbol="{symbol}"]')
 
 
-async def test_processes_the_switch_and_reasons_are_told_in_words(
+async def test_processes_the_switch_and_reasons_are_shown_in_words(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     await feed.quote("AAA", bid_quantity=0, bid_price=Decimal(0))
@@ -51,9 +51,7 @@ async def test_processes_the_switch_and_reasons_are_told_in_words(
             await expect(chip.filter(has_text="exchange-2")).to_be_visible()
             again = chip.filter(has_text="maker-2")
             await expect(again).to_contain_text("up, 1 restart")
-            await expect(again).to_have_attribute(
-                "title", re.compile("^maker-2 runs since .*; seen to start again once")
-            )
+            await expect(again).to_have_attribute("title", re.compile("^maker-2 runs since .*; restarted once"))
             orders |= {"filled": 1000, "not_marketable": 9000}
             await expect(rejected).to_have_text(re.compile(r"^Rejected [\d.]+/s: not marketable [\d.]+$"))
             orders["unavailable"] = 1000
@@ -73,7 +71,7 @@ async def test_processes_the_switch_and_reasons_are_told_in_words(
         await expect(banner).to_contain_text(f"Set by night-desk at {at:%Y-%m-%d %H:%M:%S} UTC, 3 d ago.")
 
 
-async def test_what_an_instrument_may_do_is_told_in_its_row_and_what_is_over_comes_last(
+async def test_the_state_of_an_instrument_is_shown_in_its_row_and_ended_rows_come_last(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     await seed(broker.connection, broker.market)

@@ -1,33 +1,33 @@
-/** What is wrong, in the title of the window, where it is seen from another one; and, if wished, a sound when it begins. */
+/** Shows problems in the title of the window, so that they can be seen from another one, and optionally sounds an alarm. */
 
 import { byId } from "./dom.js";
-import { keep, kept } from "./keep.js";
+import { loadPreference, savePreference } from "./preferences.js";
 
 const NAME = "Quotestream";
-const QUIET = 5000; // milliseconds between two sounds, at least
+const QUIET = 5000; // minimum milliseconds between two sounds
 
 export class Alarm {
   constructor() {
     this.box = byId("sound");
-    this.box.checked = kept("sound", false);
+    this.box.checked = loadPreference("sound", false);
     this.box.addEventListener("change", () => {
-      keep("sound", this.box.checked);
-      if (this.box.checked) this.#sound(); // as a sample; and a browser lets a page sound only once it was clicked on
+      savePreference("sound", this.box.checked);
+      if (this.box.checked) this.#sound(); // as a sample; browsers allow sound only after a click on the page
     });
-    this.troubles = [];
+    this.problems = [];
     this.last = -Infinity;
   }
 
-  /** Tell what is wrong now; a sound is made when something is that was not before. */
-  tell(troubles) {
-    const title = [...troubles.slice(0, 2), NAME].join(" – ");
+  /** Set the present problems. A new one sounds the alarm. */
+  update(problems) {
+    const title = [...problems.slice(0, 2), NAME].join(" – ");
     if (document.title !== title) document.title = title;
-    const fresh = troubles.some((trouble) => !this.troubles.includes(trouble));
-    this.troubles = troubles;
-    if (fresh && this.box.checked && performance.now() - this.last > QUIET) this.#sound();
+    const isNew = problems.some((problem) => !this.problems.includes(problem));
+    this.problems = problems;
+    if (isNew && this.box.checked && performance.now() - this.last > QUIET) this.#sound();
   }
 
-  /** Two short tones, made here. */
+  /** Play two short tones. */
   #sound() {
     this.last = performance.now();
     this.audio ??= new AudioContext();

@@ -1,8 +1,8 @@
 /**
- * The page: frames come in, rows and totals are shown, and whether they are to be believed.
+ * The page: it receives frames, and shows rows, totals, and whether they are current.
  *
- * What comes is shown with the next picture that is APART from the last one; what a reader does, with the next picture of
- * the screen. Within a picture the document is read first, and then written.
+ * New data is shown at most once per FRAME_INTERVAL; the effect of a reader's action, in the next animation frame. In an
+ * animation frame, the layout of the document is read first, and then written.
  */
 
 import { Alarm } from "./alarm.js";
@@ -13,8 +13,8 @@ import { Detail } from "./detail.js";
 import { byId, mark, put, reveal } from "./dom.js";
 import { Fills } from "./fills.js";
 import { age, clock, whole } from "./format.js";
+import { HealthSummary } from "./health_summary.js";
 import { Help } from "./help.js";
-import { Past } from "./past.js";
 import { Processes } from "./processes.js";
 import { Reasons } from "./reasons.js";
 import { Rejected } from "./rejected.js";
@@ -22,18 +22,18 @@ import { Run } from "./run.js";
 import { OF_PROFIT } from "./spark.js";
 import { Story } from "./story.js";
 import { Stream } from "./stream.js";
+import { SymbolChart } from "./symbol_chart.js";
 import { KillSwitch } from "./switch.js";
 import { Totals } from "./totals.js";
 import { Trend } from "./trend.js";
 import { View } from "./view.js";
-import { Well } from "./well.js";
 
 const TICK = 100;
-const APART = 40; // milliseconds between two pictures, at least: a screen of 60 a second has 20 of them, as many as frames come
+const FRAME_INTERVAL = 40; // minimum milliseconds between two updates: at 60 Hz that makes 20 per second, as many as frames
 const CALM_TICK = 1000;
-const REORDER = 1000;
-const PREVIEW = 200; // pixels below the table for which a chart is worth it
-const SIDE = 250; // milliseconds between two pictures of the fills beside the table
+const REORDER_INTERVAL = 1000;
+const CHART_ROOM = 200; // minimum pixels below the table for a chart
+const SIDE_INTERVAL = 250; // milliseconds between two updates of the fills beside the table
 
 const root = document.documentElement;
 const [statusText, countdown, banner, count, empty, filter] = [
@@ -43,8 +43,8 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 const alarm = new Alarm();
 const totals = new Totals();
-const past = new Past((quote) => view.set({ quote }));
-const trend = new Trend((seconds) => past.window(seconds));
+const symbolChart = new SymbolChart((quote) => view.set({ quote }));
+const trend = new Trend((seconds) => symbolChart.window(seconds));
 const view = new View(follow);
 const blotter = new Blotter(byId("blotter"), byId("region"), view);
 const detail = new Detail();
@@ -53,27 +53,27 @@ const processes = new Processes();
 const rejected = new Rejected();
 const run = new Run();
 const killSwitch = new KillSwitch();
-const well = new Well();
+const summary = new HealthSummary();
 const help = new Help();
 new Columns();
 const story = new Story((quote) => view.set({ quote }));
 const fills = new Fills((symbol) => view.set({ symbol }), (quote, symbol) => view.set({ quote, symbol }));
 const url = new URL("/stream", location.href);
 url.protocol = url.protocol.replace("http", "ws");
-const stream = new Stream(url.href, take, told);
+const stream = new Stream(url.href, take, onPhaseChange);
 
 let status = null; // of the last frame
 let frameTime = null; // the server's clock in the last frame
 let lastTick = 0;
 let lastReorder = 0;
 let lastSide = 0;
-let lastPicture = 0;
-let scheduled = false; // for the next picture of the screen
-let waiting = 0; // for a later one: the timer
+let lastFrame = 0;
+let scheduled = false; // an update in the next animation frame
+let waiting = 0; // the timer of a later update
 let changed = false;
-let pastChanged = false; // something of the chosen symbol
+let symbolChanged = false; // the data of the charted symbol
 let everLive = false;
-let liveliest = null; // the symbol whose chart is shown while none is chosen; empty if there is no room for it
+let busiest = null; // the symbol whose chart is shown while none is chosen; empty if there is no room
 
 function take(frame) {
   status = frame.status;
@@ -88,40 +88,40 @@ function take(frame) {
     if (frame.notices) run.take(frame.notices);
     if (frame.processes) processes.take(frame.processes);
     fills.take(frame.fills, snapshot);
-    if (snapshot) past.restart();
+    if (snapshot) symbolChart.restart();
     everLive = true;
     changed = true;
-    pastChanged ||= snapshot || frame.rows.some((row) => row.symbol === past.symbol);
+    symbolChanged ||= snapshot || frame.rows.some((row) => row.symbol === symbolChart.symbol);
   }
   schedule();
 }
 
-function told() {
-  tellState();
+function onPhaseChange() {
+  showState();
   schedule();
 }
 
-/** Show what the view has become. */
+/** Apply the view. */
 function follow() {
   if (filter.value !== view.filter) filter.value = view.filter;
   blotter.follow();
   fills.choose(view.symbol);
-  past.choose(view.symbol || liveliest || "");
+  symbolChart.choose(view.symbol || busiest || "");
   story.show(view.quote);
   lastSide = 0;
-  hurry();
+  scheduleNow();
 }
 
-/** Show what has come, soon. */
+/** Schedule an update, at least FRAME_INTERVAL after the last one. */
 function schedule() {
   if (scheduled || waiting) return;
-  const rest = lastPicture + APART - performance.now();
-  if (rest <= 0) hurry();
-  else waiting = setTimeout(hurry, rest);
+  const rest = lastFrame + FRAME_INTERVAL - performance.now();
+  if (rest <= 0) scheduleNow();
+  else waiting = setTimeout(scheduleNow, rest);
 }
 
-/** Show it with the next picture of the screen. */
-function hurry() {
+/** Schedule an update in the next animation frame. */
+function scheduleNow() {
   clearTimeout(waiting);
   waiting = 0;
   if (scheduled) return;
@@ -129,18 +129,18 @@ function hurry() {
   requestAnimationFrame(render);
 }
 
-/** Where a short table leaves the window empty below it, have the chart there of the symbol that has traded most. */
-function preview() {
-  liveliest = "";
-  if (view.symbol || !run.node.hidden || !blotter.leavesRoom(PREVIEW)) return;
+/** If there is room below a short table, show the chart of the symbol with the most fills there. */
+function chooseBusiest() {
+  busiest = "";
+  if (view.symbol || !run.node.hidden || !blotter.leavesRoom(CHART_ROOM)) return;
   let most = 0;
-  for (const { symbol, row } of blotter.lines.values()) {
-    if (row.position_version > most) [most, liveliest] = [row.position_version, symbol];
+  for (const { symbol, data } of blotter.rows.values()) {
+    if (data.position_version > most) [most, busiest] = [data.position_version, symbol];
   }
-  past.choose(liveliest);
+  symbolChart.choose(busiest);
 }
 
-/** While the connection is down the page's time stands still: what it shows is how things were. */
+/** The server's time. While the connection is down it stands still, because the page shows the past. */
 function now() {
   return stream.phase === "live" || frameTime === null ? stream.now() : frameTime;
 }
@@ -149,52 +149,52 @@ function render() {
   scheduled = false;
   const time = now();
   const at = performance.now();
-  lastPicture = at;
-  blotter.look();
+  lastFrame = at;
+  blotter.measure();
   const ticks = at - lastTick >= (calm.matches ? CALM_TICK : TICK);
   drawCharts(time, ticks);
   blotter.paint(time);
   if (changed) {
-    totals.count(blotter.lines, at, time);
+    totals.count(blotter.rows, at, time);
     changed = false;
   }
   if (ticks) {
     lastTick = at;
-    reasons.give(blotter.lines, view.symbol, time);
+    reasons.update(blotter.rows, view.symbol, time);
     blotter.tick(time, at);
     processes.tick(time);
     run.tick(time);
   }
-  if (at - lastReorder >= REORDER) {
+  if (at - lastReorder >= REORDER_INTERVAL) {
     lastReorder = at;
-    if (blotter.sort.key !== "symbol") blotter.unordered = true;
-    if (everLive) totals.count(blotter.lines, at, time);
-    tellWell(time);
+    if (blotter.sort.key !== "symbol") blotter.needsOrder = true;
+    if (everLive) totals.count(blotter.rows, at, time);
+    showSummary(time);
   }
-  if (at - lastSide >= (calm.matches ? CALM_TICK : SIDE)) {
+  if (at - lastSide >= (calm.matches ? CALM_TICK : SIDE_INTERVAL)) {
     lastSide = at;
     fills.paint();
   }
-  if (liveliest === null && everLive) preview();
-  detail.show(everLive ? view.symbol : "", blotter.lines.get(view.symbol), time);
+  if (busiest === null && everLive) chooseBusiest();
+  detail.show(everLive ? view.symbol : "", blotter.rows.get(view.symbol), time);
   if (status) killSwitch.show(status.switch, time);
   if (status) totals.expose(status.usage, status.exposure.detail);
-  tellState();
-  tellCount();
+  showState();
+  showCount();
 }
 
-/** Before anything is written: a text on a canvas has the browser work out every style that has changed until then. */
+/** Draw the charts before anything is written, because a text on a canvas makes the browser resolve all changed styles. */
 function drawCharts(time, ticks) {
-  if (pastChanged || !past.followed) past.follow(blotter.lines.get(past.symbol), fills.of(past.symbol), time);
-  pastChanged = false;
-  past.tick(time);
-  if (ticks) for (const chart of [...trend.charts, past.chart]) chart.mark(run.marks(time));
+  if (symbolChanged || !symbolChart.followed) symbolChart.follow(blotter.rows.get(symbolChart.symbol), fills.of(symbolChart.symbol), time);
+  symbolChanged = false;
+  symbolChart.tick(time);
+  if (ticks) for (const chart of [...trend.charts, symbolChart.chart]) chart.mark(run.marks(time));
   trend.paint();
-  past.paint();
+  symbolChart.paint();
 }
 
-/** Live, partly live, stale or down: the pill says it in a word, the banner says what is being looked at. */
-function tellState() {
+/** Show whether the data is live, partly live, stale or down: in the pill with a word, in the banner with details. */
+function showState() {
   const stale = status ? ["positions", "market"].filter((name) => !status[name].current) : [];
   let [state, text, after, warning] = ["live", "Live", "", ""];
   if (stream.phase !== "live") {
@@ -220,49 +220,49 @@ function tellState() {
   put(countdown, after);
   put(banner, warning);
   reveal(banner, Boolean(warning));
-  const troubles = state === "down" || state === "stale" ? [text] : [];
+  const problems = state === "down" || state === "stale" ? [text] : [];
   if (stream.phase === "live") {
-    if (status?.switch?.paused) troubles.push("Paused");
-    if (processes.unwell) troubles.push(`${processes.unwell} not ready`);
+    if (status?.switch?.paused) problems.push("Paused");
+    if (processes.notReady) problems.push(`${processes.notReady} not ready`);
   }
-  alarm.tell(troubles);
+  alarm.update(problems);
 }
 
-/** Whether all is well; nothing while that is not known. */
-function tellWell(time) {
+/** Show the summary of the system's health; nothing while it is not known. */
+function showSummary(time) {
   if (stream.phase !== "live" || !everLive || !processes.all) {
-    well.clear();
+    summary.clear();
     return;
   }
-  const troubles = ["positions", "market"].filter((name) => !status[name].current).map((name) => `${name} not current`);
-  if (!status.usage) troubles.push("exposure not known");
+  const problems = ["positions", "market"].filter((name) => !status[name].current).map((name) => `${name} not current`);
+  if (!status.usage) problems.push("exposure not known");
   const paused = Boolean(status.switch?.paused);
-  if (paused) troubles.push("paused by the kill switch");
-  well.show(blotter.lines, processes, troubles, paused, time);
+  if (paused) problems.push("paused by the kill switch");
+  summary.show(blotter.rows, processes, problems, paused, time);
 }
 
-function tellCount() {
-  const all = blotter.lines.size;
+function showCount() {
+  const all = blotter.rows.size;
   put(count, !all ? "" : blotter.shown < all || blotter.filter ? `${whole(blotter.shown)} of ${whole(all)} symbols` : `${whole(all)} symbols`);
   put(empty, everLive ? (all ? "No symbol matches the filter" : "No symbols") : "Waiting for the first positions");
   reveal(empty, blotter.shown === 0);
 }
 
 function explain() {
-  const quote = blotter.lines.get(view.symbol)?.row.quote?.quote_id;
-  if (quote && quote === view.quote) story.ask();
+  const quote = blotter.rows.get(view.symbol)?.data.quote?.quote_id;
+  if (quote && quote === view.quote) story.load();
   else if (quote) view.set({ quote });
 }
 
 const copied = byId("copy").firstElementChild;
 const COPY = copied.textContent;
-const TOLD_FOR = 1500; // milliseconds
+const COPIED_FOR = 1500; // milliseconds
 
 async function copyRow() {
-  const line = blotter.lines.get(view.symbol);
-  if (!line) return;
-  put(copied, (await copy(csv(line, now()))) ? "Copied" : "Not copied: the browser does not allow it");
-  setTimeout(() => put(copied, COPY), TOLD_FOR);
+  const row = blotter.rows.get(view.symbol);
+  if (!row) return;
+  put(copied, (await copy(csv(row, now()))) ? "Copied" : "Not copied: the browser does not allow it");
+  setTimeout(() => put(copied, COPY), COPIED_FOR);
 }
 
 const KEYS = {
@@ -280,8 +280,8 @@ const KEYS = {
   Escape: () => view.set(view.quote ? { quote: "" } : { symbol: "" }),
 };
 
-blotter.onSight = hurry;
-for (const chart of [...trend.charts, past.chart]) chart.onWish = hurry;
+blotter.onSightChange = scheduleNow;
+for (const chart of [...trend.charts, symbolChart.chart]) chart.onChange = scheduleNow;
 filter.addEventListener("input", () => view.set({ filter: filter.value }));
 byId("explain").addEventListener("click", explain);
 byId("copy").addEventListener("click", copyRow);

@@ -1,12 +1,12 @@
 /**
- * The table: its rows, their order, and which of them are painted when.
+ * The table: its rows, their order, and when each of them is painted.
  *
- * Rows in sight are painted with the next picture after they change; the others a few at a time, so that searching the page
- * and screen readers find the truth, yet five hundred busy symbols cost no more than a screenful. Of thousands of symbols only
- * the rows near those in sight are on the table, and empty room stands for the others.
+ * Rows in sight are painted in the next frame after they change. The others are painted a few at a time, so that searching
+ * the page and screen readers find current data, yet five hundred busy symbols cost no more than a screenful. If there are
+ * thousands of symbols, only the rows near those in sight are in the table, and padding replaces the others.
  *
- * All rows are of one height, so those in sight follow from where the table is. That is looked at only after something has
- * scrolled or has another size: an observer of each row would have the browser look at all of them in every frame.
+ * All rows have the same height, so the rows in sight follow from the position of the table. It is measured only after
+ * something has scrolled or changed its size. An observer of each row would make the browser check all rows in every frame.
  */
 
 import { Row, STATES } from "./row.js";
@@ -14,31 +14,30 @@ import { Row, STATES } from "./row.js";
 const UNSEEN_PER_TICK = 20;
 
 const ORDER = Object.keys(STATES);
-const remaining = (line, side) => line.row.quote?.[`${side}_remaining`] ?? null;
-const price = (line, side) => (line.row.quote?.[`${side}_quantity`] ? Number(line.row.quote[`${side}_price`]) : null);
+const remaining = (row, side) => row.data.quote?.[`${side}_remaining`] ?? null;
+const price = (row, side) => (row.data.quote?.[`${side}_quantity`] ? Number(row.data.quote[`${side}_price`]) : null);
 
-/** What each column sorts by; null sorts last either way, and what is over after that. */
+/** The value by which each column sorts. Null sorts last in both directions, and ended rows after that. */
 const KEYS = {
-  symbol: (line) => line.symbol,
-  net: (line) => line.row.net_quantity,
-  version: (line) => line.row.position_version,
-  fill: (line) => line.row.last_fill?.quantity ?? null,
-  age: (line, now) => (line.row.updatedAt === null ? null : now - line.row.updatedAt),
-  profit: (line, now) => line.profitAt(now)?.numbers[0] ?? null,
-  bidQuantity: (line) => remaining(line, "bid"),
-  bid: (line) => price(line, "bid"),
-  ask: (line) => price(line, "ask"),
-  askQuantity: (line) => remaining(line, "ask"),
-  ttl: (line, now) => (line.stateAt(now) === "active" ? line.row.quote.expiresAt - now : null),
-  state: (line, now) => ORDER.indexOf(line.stateAt(now)),
+  symbol: (row) => row.symbol,
+  net: (row) => row.data.net_quantity,
+  version: (row) => row.data.position_version,
+  fill: (row) => row.data.last_fill?.quantity ?? null,
+  age: (row, now) => (row.data.updatedAt === null ? null : now - row.data.updatedAt),
+  profit: (row, now) => row.profitAt(now)?.numbers[0] ?? null,
+  bidQuantity: (row) => remaining(row, "bid"),
+  bid: (row) => price(row, "bid"),
+  ask: (row) => price(row, "ask"),
+  askQuantity: (row) => remaining(row, "ask"),
+  ttl: (row, now) => (row.stateAt(now) === "active" ? row.data.quote.expiresAt - now : null),
+  state: (row, now) => ORDER.indexOf(row.stateAt(now)),
 };
-/** Symbols of which all rows are on the table. Of more, only those are that are in sight or near it. */
-const MOST = 600;
-const WIDE = "(width >= 1280px)"; // where a symbol's chart is below the table, as in columns.js
-const HEADS = 2; // rows above them
-const NEAR = 80; // rows above and below those in sight
-const ABOUT = 8; // rows above and below those in sight that count as in sight: a turn of the wheel brings them there
-const SOON = 30; // rows before the end of those on the table at which others are put there
+const MAX_ATTACHED = 600; // with more symbols, only the rows near those in sight are in the table
+const WIDE = "(width >= 1280px)"; // a symbol's chart is then below the table, as in columns.js
+const HEADER_ROWS = 2; // rows of the table's head
+const MARGIN = 80; // rows in the table above and below those in sight
+const SIGHT_MARGIN = 8; // rows above and below those in sight that are treated like them: one turn of the wheel shows them
+const ATTACH_AHEAD = 30; // rows are attached when those in sight are this close to the end of the attached ones
 const ASCENDING_FIRST = new Set(["symbol", "age", "ttl"]);
 
 export class Blotter {
@@ -48,47 +47,47 @@ export class Blotter {
     this.table = table;
     this.body = table.tBodies[0];
     this.headers = [...table.querySelectorAll("th[data-key]")];
-    this.lines = new Map();
+    this.rows = new Map();
     this.sort = null;
     this.filter = "";
     this.chosen = null;
     this.region = region;
-    this.wanted = []; // the lines that the filter leaves, in order
-    this.start = 0; // which of them is the first on the table
+    this.listed = []; // the rows that match the filter, in order
+    this.start = 0; // indexes in `listed` of the first row in the table, and of the one after the last
     this.end = 0;
-    this.sight = [0, 0]; // which of them are in sight: the first, and the one after the last
-    this.seen = []; // the lines there
-    this.moved = false; // others may have come in sight
-    this.lacking = false; // some of those in sight, or soon to be, are not on the table
-    this.turn = 0; // the row on the table, of those out of sight, that was painted last: all get their turn
-    this.tall = 25; // pixels of a row
-    this.ordered = null; // the filter by which they are in order
+    this.sightRange = [0, 0]; // indexes of the first row in sight, and of the one after the last
+    this.inSight = []; // these rows
+    this.sightChanged = false; // other rows may have come in sight
+    this.needsRows = false; // some rows in sight, or soon to be, are not in the table
+    this.lastUnseen = 0; // the index in the table of the row out of sight that was painted last
+    this.rowHeight = 25; // pixels
+    this.orderedFilter = null; // the filter at the last ordering
     this.scale = 10;
-    this.unordered = false;
-    this.sought = false;
+    this.needsOrder = false;
+    this.revealsChosen = false;
     for (const header of this.headers) {
       header.querySelector("button").addEventListener("click", () => this.#sortBy(header.dataset.key));
     }
-    const look = () => {
-      this.moved = true;
-      this.onSight?.();
+    const onMove = () => {
+      this.sightChanged = true;
+      this.onSightChange?.();
     };
-    region.addEventListener("scroll", look, { passive: true });
-    addEventListener("scroll", look, { passive: true });
-    addEventListener("resize", look, { passive: true });
-    const sizes = new ResizeObserver(look);
+    region.addEventListener("scroll", onMove, { passive: true });
+    addEventListener("scroll", onMove, { passive: true });
+    addEventListener("resize", onMove, { passive: true });
+    const sizes = new ResizeObserver(onMove);
     sizes.observe(region);
     sizes.observe(this.body);
     this.body.addEventListener("click", (event) => {
-      const line = event.target.closest("tr")?.line;
-      if (!line || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      const row = event.target.closest("tr")?.row;
+      if (!row || event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
-      view.set({ symbol: line.symbol });
+      view.set({ symbol: row.symbol });
     });
     this.follow();
   }
 
-  /** Do as the view says: the order, the filter, the chosen symbol. */
+  /** Apply the view's order, filter and chosen symbol. */
   follow() {
     const descending = this.view.sort.startsWith("-");
     const key = this.view.sort.slice(descending ? 1 : 0);
@@ -98,215 +97,215 @@ export class Blotter {
       else header.setAttribute("aria-sort", this.sort.direction > 0 ? "ascending" : "descending");
     }
     this.filter = this.view.filter.trim().toLowerCase();
-    this.unordered = true;
+    this.needsOrder = true;
     this.#choose();
   }
 
-  /** How many rows there are, with those that there is only room for. */
+  /** The number of rows that match the filter. */
   get shown() {
-    return this.wanted.length;
+    return this.listed.length;
   }
 
-  /** Whether the window has so many pixels below the table, where the table does not scroll with the page. */
+  /** True if the window has this many free pixels below the table. */
   leavesRoom(pixels) {
     return matchMedia(WIDE).matches && this.region.clientHeight - this.table.offsetHeight >= pixels;
   }
 
-  /** Choose the row that is `step` rows after the chosen one, or the first. */
+  /** Choose the row that is `step` rows after the chosen one; the first row if none is chosen. */
   step(step) {
-    const from = this.wanted.indexOf(this.chosen);
-    const index = from < 0 ? 0 : Math.max(0, Math.min(this.wanted.length - 1, from + step));
-    const line = this.wanted[index];
-    if (!line) return;
-    this.view.set({ symbol: line.symbol });
+    const from = this.listed.indexOf(this.chosen);
+    const index = from < 0 ? 0 : Math.max(0, Math.min(this.listed.length - 1, from + step));
+    const row = this.listed[index];
+    if (!row) return;
+    this.view.set({ symbol: row.symbol });
     this.#reveal(index, "nearest");
-    line.link.focus({ preventScroll: true });
+    row.link.focus({ preventScroll: true });
   }
 
   #choose() {
-    const line = this.lines.get(this.view.symbol) ?? null;
-    if (line === this.chosen) return;
+    const row = this.rows.get(this.view.symbol) ?? null;
+    if (row === this.chosen) return;
     this.chosen?.choose(false);
-    line?.choose(true);
-    this.chosen = line;
+    row?.choose(true);
+    this.chosen = row;
   }
 
-  /** Take rows; with `history` they are all there is, and every other goes. */
+  /** Take the data of rows. With `history` these are all rows, and any others are removed. */
   take(rows, history, at) {
     if (history) {
-      const named = new Set(rows.map((row) => row.symbol));
-      for (const [symbol, line] of this.lines) {
+      const named = new Set(rows.map(({ symbol }) => symbol));
+      for (const [symbol, row] of this.rows) {
         if (named.has(symbol)) continue;
-        if (line.laid) this.#take(line);
-        this.lines.delete(symbol);
-        this.unordered = true;
+        if (row.attached) this.#detach(row);
+        this.rows.delete(symbol);
+        this.needsOrder = true;
       }
     }
-    for (const row of rows) {
-      let line = this.lines.get(row.symbol);
-      if (!line) {
-        line = new Row(row.symbol);
-        this.lines.set(row.symbol, line);
-        this.unordered = true;
-        if (row.symbol === this.view.symbol) this.sought = true;
+    for (const data of rows) {
+      let row = this.rows.get(data.symbol);
+      if (!row) {
+        row = new Row(data.symbol);
+        this.rows.set(data.symbol, row);
+        this.needsOrder = true;
+        if (data.symbol === this.view.symbol) this.revealsChosen = true;
       }
-      const before = line.row && line.over;
-      line.take(row, history ? (history[row.symbol] ?? []) : null, at);
-      if (line.over !== before) this.unordered = true;
+      const ended = row.data && row.ended;
+      row.take(data, history ? (history[data.symbol] ?? []) : null, at);
+      if (row.ended !== ended) this.needsOrder = true;
     }
   }
 
-  /** See which rows are in sight: the one time that the document is asked, before anything is written. */
-  look() {
-    if (this.moved) this.#look();
+  /** Find the rows in sight, if they may have changed. This reads the layout, so call it before anything is written. */
+  measure() {
+    if (this.sightChanged) this.#measure();
   }
 
-  /** Paint what changed and is in sight. */
+  /** Paint the changed rows in sight. */
   paint(now) {
-    if (this.unordered) this.order(now);
-    else if (this.lacking) this.#lay();
+    if (this.needsOrder) this.order(now);
+    else if (this.needsRows) this.#attachRows();
     let largest = 0;
-    for (const line of this.lines.values()) largest = Math.max(largest, Math.abs(line.row.net_quantity));
+    for (const row of this.rows.values()) largest = Math.max(largest, Math.abs(row.data.net_quantity));
     const scale = roundUp(largest);
     const rescaled = scale !== this.scale;
     this.scale = scale;
-    for (const line of this.seen) if (line.dirty) this.#show(line, now);
+    for (const row of this.inSight) if (row.dirty) this.#show(row, now);
     if (!rescaled) return;
-    for (const line of this.#laid) if (!line.dirty) line.scale(scale);
+    for (const row of this.#attached) if (!row.dirty) row.scale(scale);
   }
 
-  /** Let time run: ages and times to live in sight, and some of the rows out of sight that changed; `at` is the page's time. */
+  /** Update ages and times to live in sight, and paint some of the changed rows out of sight. `at` is the page's time. */
   tick(now, at) {
-    for (const line of this.seen) {
-      line.tick(now);
-      line.fade(at);
+    for (const row of this.inSight) {
+      row.tick(now);
+      row.fade(at);
     }
-    const laid = this.#laid;
+    const attached = this.#attached;
     let budget = UNSEEN_PER_TICK;
-    for (let looked = 0; looked < laid.length && budget > 0; looked += 1) {
-      this.turn = (this.turn + 1) % laid.length;
-      const line = laid[this.turn];
-      if (!line.dirty || line.visible) continue;
-      this.#show(line, now);
+    for (let checked = 0; checked < attached.length && budget > 0; checked += 1) {
+      this.lastUnseen = (this.lastUnseen + 1) % attached.length;
+      const row = attached[this.lastUnseen];
+      if (!row.dirty || row.visible) continue;
+      this.#show(row, now);
       budget -= 1;
     }
   }
 
-  /** Put the rows in order; those that the filter leaves out are taken off the table. */
+  /** Order the rows that match the filter, and remove the others from the table. */
   order(now) {
-    this.unordered = false;
+    this.needsOrder = false;
     const { key, direction } = this.sort;
     const value = KEYS[key];
-    const wanted = [];
-    for (const line of this.lines.values()) {
-      if (line.search.includes(this.filter)) wanted.push([line.over ? null : value(line, now), line]);
+    const listed = [];
+    for (const row of this.rows.values()) {
+      if (row.search.includes(this.filter)) listed.push([row.ended ? null : value(row, now), row]);
     }
-    wanted.sort(([a, one], [b, other]) => compare(a, b, direction) || one.over - other.over || compare(one.symbol, other.symbol, 1));
-    this.wanted = wanted.map(([, line]) => line);
-    this.#lay();
+    listed.sort(([a, one], [b, other]) => compare(a, b, direction) || one.ended - other.ended || compare(one.symbol, other.symbol, 1));
+    this.listed = listed.map(([, row]) => row);
+    this.#attachRows();
     this.#choose();
-    // A link leads to the row only when it first appears; where most rows are not on the table, so does another filter.
-    const lost = this.ordered !== this.filter && this.chosen && !this.chosen.laid;
-    this.ordered = this.filter;
-    if (!this.sought && !lost) return;
-    this.sought = false;
-    const index = this.wanted.indexOf(this.chosen);
+    // Scroll to the chosen row when it first appears, or when another filter has taken it out of the attached rows.
+    const lost = this.orderedFilter !== this.filter && this.chosen && !this.chosen.attached;
+    this.orderedFilter = this.filter;
+    if (!this.revealsChosen && !lost) return;
+    this.revealsChosen = false;
+    const index = this.listed.indexOf(this.chosen);
     if (index >= 0) this.#reveal(index, "center");
   }
 
-  /** Have those rows on the table that are in sight or near it, in order. */
-  #lay() {
-    this.lacking = false;
-    const all = this.wanted.length <= MOST;
-    const [first, last] = all ? [0, this.wanted.length] : this.sight;
-    this.start = all ? 0 : Math.max(0, Math.min(first, this.wanted.length) - NEAR);
-    this.end = all ? last : Math.min(this.wanted.length, last + NEAR);
-    const laid = this.#laid;
-    const named = new Set(laid);
-    for (const node of [...this.body.children]) if (!named.has(node.line)) this.#take(node.line);
+  /** Attach the rows that are in sight or near it, in order, and detach the others. */
+  #attachRows() {
+    this.needsRows = false;
+    const all = this.listed.length <= MAX_ATTACHED;
+    const [first, last] = all ? [0, this.listed.length] : this.sightRange;
+    this.start = all ? 0 : Math.max(0, Math.min(first, this.listed.length) - MARGIN);
+    this.end = all ? last : Math.min(this.listed.length, last + MARGIN);
+    const attached = this.#attached;
+    const named = new Set(attached);
+    for (const node of [...this.body.children]) if (!named.has(node.row)) this.#detach(node.row);
     let node = this.body.firstElementChild;
-    laid.forEach((line, index) => {
-      if (line.node === node) node = node.nextElementSibling;
-      else this.#place(line, node);
-      if (all) line.node.removeAttribute("aria-rowindex");
-      else line.node.setAttribute("aria-rowindex", this.start + index + HEADS + 1);
+    attached.forEach((row, index) => {
+      if (row.node === node) node = node.nextElementSibling;
+      else this.#attach(row, node);
+      if (all) row.node.removeAttribute("aria-rowindex");
+      else row.node.setAttribute("aria-rowindex", this.start + index + HEADER_ROWS + 1);
     });
     if (all) this.table.removeAttribute("aria-rowcount");
-    else this.table.setAttribute("aria-rowcount", this.wanted.length + HEADS);
-    this.#makeRoom(all);
-    this.#see();
+    else this.table.setAttribute("aria-rowcount", this.listed.length + HEADER_ROWS);
+    this.#padTable(all);
+    this.#updateSight();
   }
 
-  /** The lines that are on the table, in order. */
-  get #laid() {
-    return this.wanted.slice(this.start, this.end);
+  /** The rows in the table, in order. */
+  get #attached() {
+    return this.listed.slice(this.start, this.end);
   }
 
-  /** Room above and below for the rows that are not on the table. */
-  #makeRoom(all) {
-    this.body.style.paddingBlock = all ? "" : `${this.start * this.tall}px ${(this.wanted.length - this.end) * this.tall}px`;
+  /** Pad the table above and below by the height of the rows that are not in it. */
+  #padTable(all) {
+    this.body.style.paddingBlock = all ? "" : `${this.start * this.rowHeight}px ${(this.listed.length - this.end) * this.rowHeight}px`;
   }
 
-  /** Find which rows are in sight now. */
-  #look() {
-    this.moved = false;
-    const tall = this.body.firstElementChild?.offsetHeight || this.tall;
-    if (tall !== this.tall) {
-      this.tall = tall;
-      this.#makeRoom(this.wanted.length <= MOST);
+  /** Measure which rows are in sight. */
+  #measure() {
+    this.sightChanged = false;
+    const height = this.body.firstElementChild?.offsetHeight || this.rowHeight;
+    if (height !== this.rowHeight) {
+      this.rowHeight = height;
+      this.#padTable(this.listed.length <= MAX_ATTACHED);
     }
     const { top, bottom } = this.region.getBoundingClientRect();
     const from = Math.max(0, top) - this.body.getBoundingClientRect().top;
     const high = Math.max(0, Math.min(innerHeight, bottom) - Math.max(0, top));
-    const first = Math.max(0, Math.floor(from / this.tall));
-    const last = first + Math.ceil(high / this.tall) + 1;
-    this.sight = [first, last];
-    const some = this.wanted.length > MOST;
-    this.lacking = some && ((this.start > 0 && first < this.start + SOON) || (this.end < this.wanted.length && last > this.end - SOON));
-    this.#see();
+    const first = Math.max(0, Math.floor(from / this.rowHeight));
+    const last = first + Math.ceil(high / this.rowHeight) + 1;
+    this.sightRange = [first, last];
+    const some = this.listed.length > MAX_ATTACHED;
+    this.needsRows = some && ((this.start > 0 && first < this.start + ATTACH_AHEAD) || (this.end < this.listed.length && last > this.end - ATTACH_AHEAD));
+    this.#updateSight();
   }
 
-  /** Have the lines know that are in sight. */
-  #see() {
-    const before = this.seen;
-    for (const line of before) line.visible = false;
-    const [first, last] = this.sight;
-    this.seen = this.wanted.slice(Math.max(0, first - ABOUT), last + ABOUT).filter((line) => line.laid);
-    for (const line of this.seen) line.visible = true;
-    for (const line of before) if (!line.visible) line.fade(Infinity);
+  /** Set `visible` of the rows in sight. */
+  #updateSight() {
+    const before = this.inSight;
+    for (const row of before) row.visible = false;
+    const [first, last] = this.sightRange;
+    this.inSight = this.listed.slice(Math.max(0, first - SIGHT_MARGIN), last + SIGHT_MARGIN).filter((row) => row.attached);
+    for (const row of this.inSight) row.visible = true;
+    for (const row of before) if (!row.visible) row.fade(Infinity);
   }
 
-  /** Bring a row in sight. */
+  /** Scroll a row into sight. */
   #reveal(index, block) {
-    const line = this.wanted[index];
-    if (!line.laid) {
-      this.#look();
-      const [first, last] = this.sight;
-      const by = (index - (first + last) / 2) * this.tall;
+    const row = this.listed[index];
+    if (!row.attached) {
+      this.#measure();
+      const [first, last] = this.sightRange;
+      const by = (index - (first + last) / 2) * this.rowHeight;
       const scroller = this.region.scrollHeight > this.region.clientHeight ? this.region : window;
       scroller.scrollBy({ top: by, behavior: "instant" });
-      this.#look();
-      this.#lay();
+      this.#measure();
+      this.#attachRows();
     }
-    line.node.scrollIntoView({ block });
+    row.node.scrollIntoView({ block });
   }
 
-  #place(line, before) {
-    this.body.insertBefore(line.node, before);
-    if (line.laid) return;
-    line.laid = true;
-    line.dirty = true;
+  #attach(row, before) {
+    this.body.insertBefore(row.node, before);
+    if (row.attached) return;
+    row.attached = true;
+    row.dirty = true;
   }
 
-  #take(line) {
-    line.laid = false;
-    line.visible = false;
-    line.node.remove();
+  #detach(row) {
+    row.attached = false;
+    row.visible = false;
+    row.node.remove();
   }
 
-  #show(line, now) {
-    line.paint(this.scale);
-    line.tick(now);
+  #show(row, now) {
+    row.paint(this.scale);
+    row.tick(now);
   }
 
   #sortBy(key) {
@@ -322,7 +321,7 @@ function compare(a, b, direction) {
   return (a < b ? -1 : 1) * direction;
 }
 
-/** The next of 10, 20, 50, 100, 200, … so that the net bars' scale seldom changes. */
+/** Round up to one of 10, 20, 50, 100, 200, … so that the scale of the net bars seldom changes. */
 function roundUp(quantity) {
   let scale = 10;
   for (const factor of cycle([2, 2.5, 2])) {

@@ -1,13 +1,13 @@
 /**
- * A chart on a canvas: panels of values over one axis of time, and what is read under the pointer.
+ * A chart on a canvas: panels of values over a common axis of time, and a readout of the values at the pointer.
  *
- * It is drawn when something has changed, and not otherwise. What the panels show is drawn once, on a canvas out of sight
- * that is longer than the one in sight: as time goes on, another part of it is copied, and only its end is drawn anew,
- * from where values have changed. All of it is drawn again when its end is reached, when another size, scale or span of
- * time is to be shown, or when the panel's values are others.
+ * It is drawn only when something has changed. The panels are drawn into a buffer, a hidden canvas that is wider than the
+ * visible one. As time advances, another part of the buffer is copied, and only its end is drawn again, from where values
+ * have changed. The whole buffer is drawn again when its end is reached, or when the size, the scale, the time shown or all
+ * values have changed.
  *
- * Colours are those of the document: text and grid are the canvas's own colour and border, the others the colours of the
- * keys in the figure's caption.
+ * Colours come from the document: text and grid are the canvas's own colour and border, the others the colours of the keys
+ * in the figure's caption.
  */
 
 import { put } from "./dom.js";
@@ -20,29 +20,29 @@ const GAP = 10; // pixels between two panels
 const TIMES_APART = 84;
 const VALUES_APART = 16;
 const PAD = 0.08; // of a panel's range, above and below
-const FULL = 0.7; // of a scale: one that is used by less is left for a finer one
-const LOOK = 1000; // milliseconds after which the whole range is looked at again, for values that have left
-const SPARE = 0.5; // of the width: what is drawn may go on for so much before all is drawn again
-const EDGE = 8; // pixels by which a mark, or a line, may reach beyond its time
+const FULL = 0.7; // of a scale: if the values use less of it, a finer one is chosen
+const RANGE_INTERVAL = 1000; // milliseconds after which the range is computed again over all values, because old ones have left
+const SPARE = 0.5; // the buffer is wider than the visible canvas by this part of the width
+const EDGE = 8; // pixels by which a mark or a line may extend beyond its time
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800]; // seconds
 const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif';
 
 /**
  * @typedef {object} Panel
  * @property {number} share of the height
- * @property {(from: number, to: number) => [number, number] | null} range lowest and highest value of a time; null if there is none
- * @property {(pen: object) => void} draw what there is from the pen's `from` to its `to`
- * @property {(value: number) => string} text a value beside the axis
+ * @property {(from: number, to: number) => [number, number] | null} range the lowest and highest value in a time; null if there is none
+ * @property {(pen: object) => void} draw draws the values from the pen's `from` to its `to`
+ * @property {(value: number) => string} text formats a value beside the axis
  */
 
 export class Chart {
   /**
-   * @param {HTMLElement} figure has a canvas, keys (`[data-colour]`) and a place for what is read (`.readout`)
+   * @param {HTMLElement} figure contains a canvas, keys (`[data-colour]`) and a readout (`.readout`)
    * @param {Panel[]} panels from top to bottom
-   * @param {{ read: (time: number) => string, told: () => string, onCursor?: (time: number | null) => void, onPick?: (time: number) => void }} of
-   *   what is read at a time, what the chart comes to in words, and whom to tell where the pointer is and of a click
+   * @param {{ read: (time: number) => string, describe: () => string, onCursor?: (time: number | null) => void, onPick?: (time: number) => void }} of
+   *   the readout at a time, a description of the chart in words, and the handlers of the pointer and of a click
    */
-  constructor(figure, panels, { read, told, onCursor, onPick }) {
+  constructor(figure, panels, { read, describe, onCursor, onPick }) {
     this.figure = figure;
     this.canvas = figure.querySelector("canvas");
     this.context = this.canvas.getContext("2d");
@@ -50,24 +50,24 @@ export class Chart {
     this.keys = [...figure.querySelectorAll("[data-colour]")];
     this.panels = panels;
     this.read = read;
-    this.told = told;
-    this.wanted = [0, 1]; // the time to be shown
+    this.describe = describe;
+    this.wanted = [0, 1]; // the time to show
     this.from = 0; // the time that is shown: the same, moved by a part of a pixel
     this.to = 1;
     this.cursor = null;
-    this.marks = []; // { from, to, label, key }: times that are marked in all panels
+    this.marks = []; // { from, to, label, key }: times marked in all panels
     this.dirty = true;
-    this.size = [0, 0]; // pixels of the canvas; 0 while nothing of it is seen
-    this.colours = null; // null: its size, its place or its colours may be others
-    this.drawn = document.createElement("canvas"); // what the panels show, from `drawnFrom` on
-    this.drawnContext = this.drawn.getContext("2d");
-    this.drawnFrom = 0;
-    this.apart = 0; // milliseconds of a pixel there
-    this.changed = -Infinity; // since when values are others than are drawn
+    this.size = [0, 0]; // pixels of the canvas; 0 while it is hidden
+    this.colours = null; // null if the size or the colours may have changed
+    this.buffer = document.createElement("canvas"); // the panels, from the time `bufferFrom` on
+    this.bufferContext = this.buffer.getContext("2d");
+    this.bufferFrom = 0;
+    this.apart = 0; // milliseconds per pixel of the buffer
+    this.changed = -Infinity; // the time since which values have changed and are not drawn yet
     this.scales = this.panels.map(() => null);
     this.ranges = [];
-    this.looked = -Infinity;
-    this.onWish = () => {}; // it must be drawn although no values have come: a reader or the window wants it
+    this.rangedAt = -Infinity;
+    this.onChange = () => {}; // called when it must be drawn for another reason than new values
     const point = (time) => (onCursor ? onCursor(time) : this.point(time));
     this.canvas.addEventListener("pointermove", (event) => point(this.#timeAt(event.offsetX)));
     this.canvas.addEventListener("pointerleave", () => point(null));
@@ -80,7 +80,7 @@ export class Chart {
       else return;
       event.preventDefault();
     });
-    // The size is known from here, so that drawing never makes the browser lay out the page.
+    // Observing the size avoids a layout of the page during drawing.
     new ResizeObserver(([{ contentRect }]) => {
       this.size = [Math.round(contentRect.width), Math.round(contentRect.height)];
       this.#restyle();
@@ -88,19 +88,19 @@ export class Chart {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#restyle());
   }
 
-  /** Whether any of it is seen. */
+  /** True if the chart is visible. */
   get visible() {
     return this.size[0] > 0;
   }
 
-  /** Show the time between two times, in milliseconds. */
+  /** Show the time between two times, in milliseconds since the epoch. */
   show(from, to) {
     if (from === this.wanted[0] && to === this.wanted[1]) return;
     this.wanted = [from, to];
     this.dirty = true;
   }
 
-  /** Mark some times in all panels: { from, to, label, key }. */
+  /** Mark times in all panels: { from, to, label, key }. */
   mark(marks) {
     const seen = marks.length === this.marks.length && marks.every((mark, index) => mark.to === this.marks[index].to && mark.from === this.marks[index].from);
     if (seen) return;
@@ -108,15 +108,15 @@ export class Chart {
     this.dirty = true;
   }
 
-  /** Read at a time; null: nothing is pointed at. */
+  /** Show the readout at a time; null for none. */
   point(time) {
     if (time === this.cursor) return;
     this.cursor = time;
     this.dirty = true;
-    this.onWish();
+    this.onChange();
   }
 
-  /** Values have changed since a time, and all of them if none is given. It is drawn with the next picture. */
+  /** Note that values have changed since a time; all of them, if no time is given. */
   touch(since = -Infinity) {
     this.dirty = true;
     this.changed = Math.min(this.changed, since);
@@ -127,33 +127,33 @@ export class Chart {
     if (!this.dirty || !this.visible) return;
     this.dirty = false;
     if (!this.colours) this.#measure();
-    this.#drawPast();
+    this.#updateBuffer();
     const { context: pen, height } = this;
     pen.clearRect(0, 0, ...this.size);
     this.#drawTimes();
     this.#drawMarks();
     this.panels.forEach((panel, index) => this.#drawScale(panel, this.scales[index]));
-    this.#copyPast();
+    this.#copyBuffer();
     if (this.cursor !== null) this.#line(this.#x(this.cursor), 0, this.#x(this.cursor), height, this.colours.text);
     put(this.readout, this.cursor === null ? "" : this.read(this.cursor));
-    const label = this.told();
+    const label = this.describe();
     if (label !== this.label) this.canvas.setAttribute("aria-label", (this.label = label));
   }
 
   #restyle() {
     this.colours = null;
     this.touch();
-    this.onWish();
+    this.onChange();
   }
 
   #measure() {
-    const { canvas, drawn, size: [width, height] } = this;
+    const { canvas, buffer, size: [width, height] } = this;
     const scale = (this.pixels = devicePixelRatio || 1);
     [this.width, this.height] = [width - RIGHT, height - BOTTOM];
     canvas.width = Math.round(width * scale);
-    drawn.width = Math.round(this.width * (1 + SPARE) * scale);
-    drawn.height = canvas.height = Math.round(height * scale);
-    for (const pen of [this.context, this.drawnContext]) pen.setTransform(scale, 0, 0, scale, 0, 0);
+    buffer.width = Math.round(this.width * (1 + SPARE) * scale);
+    buffer.height = canvas.height = Math.round(height * scale);
+    for (const pen of [this.context, this.bufferContext]) pen.setTransform(scale, 0, 0, scale, 0, 0);
     this.context.font = FONT;
     const shares = this.panels.reduce((sum, panel) => sum + panel.share, 0);
     const room = this.height - TOP - GAP * (this.panels.length - 1);
@@ -168,27 +168,27 @@ export class Chart {
     for (const key of this.keys) this.colours[key.dataset.colour] = getComputedStyle(key).color;
   }
 
-  /** Have on the canvas out of sight what is to be shown, and show it from a whole pixel of that canvas on. */
-  #drawPast() {
+  /** Draw into the buffer what is missing, and choose the part to show, from a whole pixel of the buffer on. */
+  #updateBuffer() {
     const { wanted: [from, to], width, pixels } = this;
     const apart = (to - from) / width;
     const wide = width * (1 + SPARE);
-    const anew =
-      this.#rescale() || this.changed < from || apart !== this.apart || from < this.drawnFrom || to > this.drawnFrom + wide * apart;
-    if (anew) [this.drawnFrom, this.apart] = [from, apart];
-    if (anew || this.changed !== to) this.#drawPanels(anew ? from : Math.min(this.changed, to), to, wide);
+    const redraws =
+      this.#rescale() || this.changed < from || apart !== this.apart || from < this.bufferFrom || to > this.bufferFrom + wide * apart;
+    if (redraws) [this.bufferFrom, this.apart] = [from, apart];
+    if (redraws || this.changed !== to) this.#drawPanels(redraws ? from : Math.min(this.changed, to), to, wide);
     this.changed = to;
-    this.shift = Math.round(((from - this.drawnFrom) / apart) * pixels); // in pixels of the screen
-    this.from = this.drawnFrom + (this.shift / pixels) * apart;
+    this.shift = Math.round(((from - this.bufferFrom) / apart) * pixels); // in pixels of the screen
+    this.from = this.bufferFrom + (this.shift / pixels) * apart;
     this.to = this.from + width * apart;
   }
 
-  /** Draw there what begins at a time, and clear what was drawn from that time on. */
+  /** Draw the panels into the buffer from a time on, clearing what was there. */
   #drawPanels(since, to, wide) {
-    const { drawnFrom, apart, drawnContext: pen, colours, pixels } = this;
-    const x = (time) => (time - drawnFrom) / apart;
+    const { bufferFrom, apart, bufferContext: pen, colours, pixels } = this;
+    const x = (time) => (time - bufferFrom) / apart;
     const left = Math.max(0, Math.floor((x(since) - EDGE) * pixels) / pixels);
-    const from = Math.max(this.wanted[0], drawnFrom + (left - EDGE) * apart);
+    const from = Math.max(this.wanted[0], bufferFrom + (left - EDGE) * apart);
     pen.clearRect(left, 0, wide - left, this.size[1]);
     this.panels.forEach((panel, index) => {
       const scale = this.scales[index];
@@ -203,24 +203,24 @@ export class Chart {
     });
   }
 
-  #copyPast() {
-    const { context: pen, drawn, pixels, shift } = this;
+  #copyBuffer() {
+    const { context: pen, buffer, pixels, shift } = this;
     const wide = Math.round((this.width + 1) * pixels);
     pen.save();
-    pen.resetTransform(); // a pixel to a pixel
-    pen.drawImage(drawn, shift, 0, wide, drawn.height, 0, 0, wide, drawn.height);
+    pen.resetTransform(); // one pixel to one pixel
+    pen.drawImage(buffer, shift, 0, wide, buffer.height, 0, 0, wide, buffer.height);
     pen.restore();
   }
 
-  /** Have a scale for each panel: as before, as long as what there is fits and fills most of it. Returns whether one is another. */
+  /** Choose the scale of each panel: the same as before, if the values fit and fill most of it. True if any has changed. */
   #rescale() {
     const { wanted: [from, to], changed } = this;
-    const anew = changed < from || to < this.looked || to - this.looked >= LOOK;
-    if (anew) this.looked = to;
+    const recomputes = changed < from || to < this.rangedAt || to - this.rangedAt >= RANGE_INTERVAL;
+    if (recomputes) this.rangedAt = to;
     let rescaled = false;
     this.panels.forEach((panel, index) => {
-      const found = panel.range(anew ? from : Math.min(changed, to), to);
-      const range = (this.ranges[index] = anew ? found : extent([...(this.ranges[index] ?? []), ...(found ?? [])]));
+      const found = panel.range(recomputes ? from : Math.min(changed, to), to);
+      const range = (this.ranges[index] = recomputes ? found : extent([...(this.ranges[index] ?? []), ...(found ?? [])]));
       const scale = changed < from ? null : this.scales[index];
       if (scale && range && fits(range, scale)) return;
       const [low, high] = range ? padded(range) : [null, null];
@@ -269,7 +269,7 @@ export class Chart {
     const { context: pen, colours, height, width } = this;
     pen.textBaseline = "bottom";
     const seen = this.marks.filter(({ from, to }) => to >= this.from && from <= this.to);
-    let free = 0; // from where on there is room for a label
+    let free = 0; // the first pixel with room for a label
     seen.forEach(({ from, to, label, key }, index) => {
       const [left, right] = [Math.max(0, this.#x(from)), Math.min(width, this.#x(to))];
       pen.globalAlpha = 0.22;
@@ -307,23 +307,23 @@ export class Chart {
   }
 }
 
-/** Where on a panel a value is. */
+/** Return a function from a value to its pixel on a panel. */
 function placed({ low, high }, top, tall) {
   return (value) => top + tall - ((value - low) / (high - low)) * tall;
 }
 
-/** Whether a range is in a scale, and fills most of it. */
+/** True if a range is within a scale, and fills most of it. */
 function fits([lowest, highest], { low, high }) {
   return lowest >= low && highest <= high && highest - lowest >= FULL * (high - low);
 }
 
-/** Room above and below; a range that is a single value gets some, too. */
+/** Add room above and below a range, also to one that is a single value. */
 function padded([low, high]) {
   const pad = (high - low) * PAD || Math.max(Math.abs(high) * 0.001, 1);
   return [low - pad, high + pad];
 }
 
-/** The next of 1, 2, 5, 10, 20, …, and their parts. */
+/** Round up to one of …, 0.5, 1, 2, 5, 10, 20, … */
 function niceStep(least) {
   const power = 10 ** Math.floor(Math.log10(least));
   return [1, 2, 5, 10].find((step) => step * power >= least * 0.999) * power;
@@ -332,7 +332,7 @@ function niceStep(least) {
 /**
  * Trace values over time; a value that is null, or a time without one, breaks the line.
  *
- * @param {object} pen as a panel is given it
+ * @param {object} pen as passed to a panel
  * @param {Iterable<[number, number | null]>} points times and values, in order
  * @param {{ colour: string, apart?: number, steps?: boolean, width?: number, area?: { above: string, below: string } }} how
  *   `apart`: milliseconds after which a time without a point is a gap; `steps`: a value holds until the next; `area`: the
@@ -392,7 +392,7 @@ function* parts(points, apart) {
   if (part.length) yield part;
 }
 
-/** Lowest and highest of some values; null if there are none. */
+/** The lowest and highest of some values; null if there are none. */
 export function extent(values) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {

@@ -1,14 +1,14 @@
 /**
- * Which columns the table has, and how close its rows are: chosen in a menu, and kept in the browser.
+ * The columns of the table and the height of its rows, chosen in a menu and saved in the browser.
  *
- * Where there is no room for all that are chosen, those go that are missed least, so that none is cut off unseen.
+ * If there is no room for all chosen columns, the least important ones are hidden, so that none is cut off unnoticed.
  */
 
 import { byId, element } from "./dom.js";
-import { keep, kept } from "./keep.js";
+import { loadPreference, savePreference } from "./preferences.js";
 import { OF_PROFIT } from "./spark.js";
 
-/** Every column that may be left out, with the pixels it needs, which are its share of the width, too. The symbol and the state are always there. */
+/** The columns that may be hidden, with the pixels they need, which are also their shares of the width. */
 const COLUMNS = {
   net: ["Net", 100],
   trend: [OF_PROFIT ? "Profits" : "Trend", 84],
@@ -25,16 +25,16 @@ const COLUMNS = {
 const SYMBOL = 88;
 const STATE = 108;
 const POSITION = ["net", "trend", "version", "fill", "age", "profit"];
-const MISSED_LEAST = ["trend", "version", "age", "bidQuantity", "askQuantity", "fill", "ttl"];
-const NARROW = "(width < 1280px)"; // where there is no room below the table: the symbol's chart is with its details
-const CARDS = 640; // pixels of the window's width, as narrow.css has it: there each symbol is a card
+const LEAST_IMPORTANT = ["trend", "version", "age", "bidQuantity", "askQuantity", "fill", "ttl"];
+const NARROW = "(width < 1280px)"; // without room below the table, the symbol's chart is among its details
+const CARDS = 640; // pixels of the window's width below which each symbol is a card, as in narrow.css
 
 export class Columns {
   constructor() {
     this.table = byId("blotter");
     this.region = byId("region");
     this.menu = byId("columns");
-    this.hidden = new Set(kept("hidden-columns", []).filter((name) => Object.hasOwn(COLUMNS, name)));
+    this.hidden = new Set(loadPreference("hidden-columns", []).filter((name) => Object.hasOwn(COLUMNS, name)));
     this.labels = new Map();
     const list = byId("columns-list");
     for (const [name, [label]] of Object.entries(COLUMNS)) {
@@ -47,25 +47,25 @@ export class Columns {
       list.append(node);
     }
     this.roomy = byId("roomy");
-    this.roomy.checked = kept("roomy", false);
+    this.roomy.checked = loadPreference("roomy", false);
     this.roomy.addEventListener("change", () => {
-      keep("roomy", this.roomy.checked);
+      savePreference("roomy", this.roomy.checked);
       this.#apply();
     });
     const charts = byId("charts");
-    charts.checked = kept("charts", true);
+    charts.checked = loadPreference("charts", true);
     const show = () => (document.documentElement.dataset.charts = charts.checked ? "shown" : "hidden");
     charts.addEventListener("change", () => {
-      keep("charts", charts.checked);
+      savePreference("charts", charts.checked);
       show();
     });
     show();
     for (const id of ["own-zone", "trend-of-profit"]) {
       const box = byId(id);
-      box.checked = kept(id, false);
+      box.checked = loadPreference(id, false);
       box.addEventListener("change", () => {
-        keep(id, box.checked);
-        location.reload(); // which shows the same, with every time or trend as it was chosen
+        savePreference(id, box.checked);
+        location.reload(); // shows the same view with the new setting
       });
     }
     if (OF_PROFIT) {
@@ -97,7 +97,7 @@ export class Columns {
   #set(name, shown) {
     if (shown) this.hidden.delete(name);
     else this.hidden.add(name);
-    keep("hidden-columns", [...this.hidden]);
+    savePreference("hidden-columns", [...this.hidden]);
     this.#apply();
   }
 
@@ -116,11 +116,11 @@ export class Columns {
     document.documentElement.dataset.density = this.roomy.checked ? "roomy" : "close";
   }
 
-  /** The chosen columns for which there is room. */
+  /** Return the chosen columns for which there is room. */
   #fitting() {
     let shown = Object.keys(COLUMNS).filter((name) => !this.hidden.has(name));
     if (innerWidth < CARDS) return shown;
-    for (const name of MISSED_LEAST) {
+    for (const name of LEAST_IMPORTANT) {
       if (least(shown) <= this.region.clientWidth) break;
       shown = shown.filter((other) => other !== name);
     }
@@ -132,7 +132,7 @@ function share(name) {
   return COLUMNS[name][1];
 }
 
-/** Pixels that the table needs with these columns. */
+/** Return the pixels that the table needs with these columns. */
 function least(shown) {
   return SYMBOL + STATE + shown.reduce((sum, name) => sum + share(name), 0);
 }

@@ -1,58 +1,58 @@
-/** A row as comma-separated values, with the names of the columns, for the clipboard. */
+/** A row as comma-separated values, with a header, for the clipboard. */
 
 import { STATES } from "./row.js";
 
 const COLUMNS = {
-  symbol: (line) => line.symbol,
-  net_quantity: ({ row }) => row.net_quantity,
-  position_version: ({ row }) => row.position_version,
-  last_fill_side: ({ row }) => row.last_fill?.side,
-  last_fill_quantity: ({ row }) => row.last_fill?.quantity,
-  last_fill_price: ({ row }) => row.last_fill?.price,
-  updated_at: ({ row }) => row.updated_at,
-  quote_id: ({ row }) => row.quote?.quote_id,
-  bid_price: ({ row }) => row.quote?.bid_price,
-  bid_remaining: ({ row }) => row.quote?.bid_remaining,
-  bid_quantity: ({ row }) => row.quote?.bid_quantity,
-  ask_price: ({ row }) => row.quote?.ask_price,
-  ask_remaining: ({ row }) => row.quote?.ask_remaining,
-  ask_quantity: ({ row }) => row.quote?.ask_quantity,
-  expires_at: ({ row }) => row.quote?.expires_at,
-  average_price: ({ row }) => row.money?.average_price,
-  volume: ({ row }) => row.money?.volume,
-  fees: ({ row }) => row.money?.fees,
-  realized: ({ row }) => row.money?.realized,
-  unrealized: (line, now) => line.profitAt(now)?.unrealized,
-  profit: (line, now) => line.profitAt(now)?.total,
-  mark: (line, now) => line.profitAt(now)?.mark,
-  instrument: ({ row }) => row.instrument,
-  state: (line, now) => STATES[line.stateAt(now)],
-  reason: (line) => line.reason,
+  symbol: (row) => row.symbol,
+  net_quantity: ({ data }) => data.net_quantity,
+  position_version: ({ data }) => data.position_version,
+  last_fill_side: ({ data }) => data.last_fill?.side,
+  last_fill_quantity: ({ data }) => data.last_fill?.quantity,
+  last_fill_price: ({ data }) => data.last_fill?.price,
+  updated_at: ({ data }) => data.updated_at,
+  quote_id: ({ data }) => data.quote?.quote_id,
+  bid_price: ({ data }) => data.quote?.bid_price,
+  bid_remaining: ({ data }) => data.quote?.bid_remaining,
+  bid_quantity: ({ data }) => data.quote?.bid_quantity,
+  ask_price: ({ data }) => data.quote?.ask_price,
+  ask_remaining: ({ data }) => data.quote?.ask_remaining,
+  ask_quantity: ({ data }) => data.quote?.ask_quantity,
+  expires_at: ({ data }) => data.quote?.expires_at,
+  average_price: ({ data }) => data.money?.average_price,
+  volume: ({ data }) => data.money?.volume,
+  fees: ({ data }) => data.money?.fees,
+  realized: ({ data }) => data.money?.realized,
+  unrealized: (row, now) => row.profitAt(now)?.unrealized,
+  profit: (row, now) => row.profitAt(now)?.total,
+  mark: (row, now) => row.profitAt(now)?.mark,
+  instrument: ({ data }) => data.instrument,
+  state: (row, now) => STATES[row.stateAt(now)],
+  reason: (row) => row.reason,
 };
 
-/** A symbol's line as two lines of CSV, at a server time. */
-export function csv(line, now) {
-  const values = Object.values(COLUMNS).map((value) => field(value(line, now) ?? ""));
+/** A row at a server time as CSV: a header and one line. */
+export function csv(row, now) {
+  const values = Object.values(COLUMNS).map((value) => field(value(row, now) ?? ""));
   return `${Object.keys(COLUMNS).join(",")}\n${values.join(",")}\n`;
 }
 
-/** RFC 4180: quoted where it must be. */
+/** Quote a value if necessary, by RFC 4180. */
 function field(value) {
   const text = String(value);
   return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** Put a text on the clipboard; false if the browser does not let us. */
+/** Copy a text to the clipboard. False if the browser does not allow it. */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copiedByHand(text); // a page that did not come over TLS has no clipboard of its own
+    return copyBySelection(text); // a page without TLS has no `navigator.clipboard`
   }
 }
 
-function copiedByHand(text) {
+function copyBySelection(text) {
   const before = document.activeElement;
   const area = document.createElement("textarea");
   area.value = text;

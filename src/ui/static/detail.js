@@ -1,4 +1,4 @@
-/** The chosen symbol: its quote, what it was made from, and by whom as far as that is known. */
+/** The chosen symbol: its quote, what the quote was made from, and by whom, if that is known. */
 
 import { byId, reveal, Text } from "./dom.js";
 import { clock, money, signed, whole } from "./format.js";
@@ -22,30 +22,30 @@ export class Detail {
     this.button = byId("explain");
   }
 
-  /** Show a symbol's line at a server time; nothing if `symbol` is empty. */
-  show(symbol, line, now) {
+  /** Show a symbol's row at a server time; nothing if `symbol` is empty. */
+  show(symbol, row, now) {
     reveal(this.node, Boolean(symbol));
     if (!symbol) return;
-    const row = line?.row;
-    const quote = row?.quote;
+    const data = row?.data;
+    const quote = data?.quote;
     this.name.set(symbol);
-    this.position.set(row ? `${signed(row.net_quantity)} lots at version ${whole(row.position_version)}` : "There is no such symbol");
-    this.state.set(row ? `${STATES[line.stateAt(now)]}${line.reason ? `: ${line.reason}` : ""}` : "–");
+    this.position.set(data ? `${signed(data.net_quantity)} lots at version ${whole(data.position_version)}` : "There is no such symbol");
+    this.state.set(data ? `${STATES[row.stateAt(now)]}${row.reason ? `: ${row.reason}` : ""}` : "–");
     this.quote.set(quote?.quote_id ?? "–");
     this.basis.set(quote ? `position version ${whole(quote.position_version)}, attempt ${quote.attempt}` : "–");
-    // Makers come to the same quote with the same id, so the log does not name the one that was first.
+    // All makers derive the same quote with the same id, so the log does not show which of them made it.
     this.by.set(!quote ? "–" : quote.derived ? "a maker; its story tells which, if the logs do" : "not a maker of ours, by its id");
     this.life.set(quote ? `${clock(quote.activatedAt)} to ${clock(quote.expiresAt)}` : "–");
-    const profit = row ? line.profitAt(now) : null;
+    const profit = data ? row.profitAt(now) : null;
     this.profit.set(profit ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}` : "–");
-    this.mark.set(line?.markAt(now) || "–");
-    this.average.set(row?.money?.average_price ? shortened(row.money.average_price) : "–");
-    this.fees.set(row?.money ? `${row.money.fees}, of ${whole(row.money.volume)} lots` : "–");
+    this.mark.set(row?.markAt(now) || "–");
+    this.average.set(data?.money?.average_price ? shortened(data.money.average_price) : "–");
+    this.fees.set(data?.money ? `${data.money.fees}, of ${whole(data.money.volume)} lots` : "–");
     this.button.disabled = !quote;
   }
 }
 
-/** An average price with so many digits that no more are of use: "2637.768757468866" → "2637.7688" */
+/** Shorten an average price to its useful digits: "2637.768757468866" → "2637.7688" */
 function shortened(price) {
   return price.length > DIGITS ? String(Number(Number(price).toPrecision(DIGITS))) : price;
 }

@@ -1,4 +1,4 @@
-/** Reading and writing the document, and touching only what changes. */
+/** Helpers that write to the document only if something changes. */
 
 export const byId = (id) => document.getElementById(id);
 
@@ -6,22 +6,22 @@ export const byId = (id) => document.getElementById(id);
 export function put(node, text) {
   if (node.textContent === text) return;
   const { firstChild } = node;
-  // Another text in the same node is less work for the browser than another node.
+  // Changing the text of a node is cheaper than replacing the node.
   if (text && firstChild && firstChild === node.lastChild && firstChild.nodeType === Node.TEXT_NODE) firstChild.data = text;
   else node.textContent = text;
 }
 
-/** Have an element there, or not. */
+/** Show or hide an element. */
 export function reveal(node, shown) {
   if (node.hidden === shown) node.hidden = !shown;
 }
 
-/** Set what the style sheet goes by, as `data-name`. */
+/** Set the attribute `data-name` of an element, for the style sheets. */
 export function mark(node, name, value) {
   if (node.dataset[name] !== String(value)) node.dataset[name] = value;
 }
 
-/** Set what is said when the pointer rests on an element. */
+/** Set the tooltip of an element. */
 export function hint(node, text) {
   if (node.title !== text) node.title = text;
 }
@@ -40,7 +40,7 @@ export class Text {
   }
 }
 
-/** A new element with a class and children, which are elements or texts. */
+/** Create an element with a class and children, which are elements or texts. */
 export function element(name, className, ...children) {
   const node = document.createElement(name);
   if (className) node.className = className;

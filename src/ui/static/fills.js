@@ -1,10 +1,10 @@
-/** The newest fills, of all symbols or of the chosen one. */
+/** The newest fills of all symbols, or of the chosen one. */
 
 import { byId, mark, reveal, Text } from "./dom.js";
 import { clock, whole } from "./format.js";
 
 const SHOWN = 40;
-const KEPT = 10; // of each symbol, as on the server
+const KEPT = 10; // per symbol, as on the server
 
 export class Fills {
   /**
@@ -19,7 +19,7 @@ export class Fills {
     this.heading = new Text(byId("fills-heading"));
     this.empty = byId("fills-empty");
     this.body = byId("fills").tBodies[0];
-    this.lines = [];
+    this.items = [];
     this.body.addEventListener("click", (event) => {
       const fill = event.target.closest("tr")?.fill;
       if (!fill || !event.target.closest("button")) return;
@@ -28,7 +28,7 @@ export class Fills {
     });
   }
 
-  /** Take fills; in a snapshot they are all there are. One that is known already is left out. */
+  /** Take fills; a snapshot replaces all. Fills that are known already are ignored. */
   take(fills, snapshot) {
     if (snapshot) {
       this.bySymbol.clear();
@@ -51,7 +51,7 @@ export class Fills {
     this.changed = true;
   }
 
-  /** Show those of one symbol; of all if it is empty. */
+  /** Show the fills of one symbol, or of all if `symbol` is empty. */
   choose(symbol) {
     if (symbol === this.symbol) return;
     this.symbol = symbol;
@@ -69,8 +69,8 @@ export class Fills {
     const fills = this.symbol ? [...(this.bySymbol.get(this.symbol) ?? [])].sort(byTime) : this.newest;
     this.heading.set(this.symbol ? `Recent fills of ${this.symbol}` : "Recent fills");
     reveal(this.empty, fills.length === 0);
-    while (this.lines.length < fills.length) this.lines.push(new FillLine(this.body));
-    this.lines.forEach((line, index) => line.show(fills[index]));
+    while (this.items.length < fills.length) this.items.push(new FillItem(this.body));
+    this.items.forEach((item, index) => item.show(fills[index]));
   }
 }
 
@@ -78,7 +78,7 @@ function byTime(one, other) {
   return other.createdAt - one.createdAt || other.number - one.number || (one.symbol < other.symbol ? -1 : 1);
 }
 
-class FillLine {
+class FillItem {
   constructor(body) {
     this.node = byId("fill").content.firstElementChild.cloneNode(true);
     const text = (selector) => new Text(this.node.querySelector(selector));

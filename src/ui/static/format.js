@@ -1,6 +1,6 @@
 /** Numbers, ages and times as text. */
 
-import { kept } from "./keep.js";
+import { loadPreference } from "./preferences.js";
 
 const grouped = new Intl.NumberFormat("en");
 const units = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -25,13 +25,13 @@ export function money(amount) {
   return withSign(amount, cents);
 }
 
-/** The same in at most nine characters, for a column: 123456.78 → "+123,457", -84063165 → "−84.06M" */
+/** Money in at most nine characters, for a column: 123456.78 → "+123,457", -84063165 → "−84.06M" */
 export function shortMoney(amount) {
   const size = Math.abs(amount);
   return withSign(amount, size < 9_999.995 ? cents : size < 999_999.5 ? units : compact);
 }
 
-/** Which sign money is shown with: 1, -1 or 0. */
+/** The sign with which money is shown: 1, -1 or 0. */
 export function signOf(amount) {
   return Math.abs(amount) < 0.005 ? 0 : Math.sign(amount);
 }
@@ -52,7 +52,7 @@ export function age(milliseconds) {
   return `${Math.floor(seconds / 86400)} d`;
 }
 
-/** Milliseconds left: "24 s", and from ten seconds down "9.8 s". */
+/** Remaining milliseconds: "24 s", and below ten seconds "9.8 s". */
 export function left(milliseconds) {
   const seconds = milliseconds / 1000;
   return seconds >= 10 ? `${Math.floor(seconds)} s` : `${(Math.floor(seconds * 10) / 10).toFixed(1)} s`;
@@ -60,9 +60,9 @@ export function left(milliseconds) {
 
 const parts = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short" };
 const zoned = new Intl.DateTimeFormat("en", parts);
-const ownZone = kept("own-zone", false);
+const ownZone = loadPreference("own-zone", false);
 
-/** The date, the time and the zone of a server time. */
+/** Split a server time into date, time and zone. */
 function split(milliseconds) {
   if (!ownZone) {
     const text = new Date(milliseconds).toISOString();
@@ -72,7 +72,7 @@ function split(milliseconds) {
   return { date: `${of.year}-${of.month}-${of.day}`, time: `${of.hour}:${of.minute}:${of.second}`, zone: of.timeZoneName };
 }
 
-/** A server time as "09:30:05 UTC", or with the reader's zone, where that was chosen. */
+/** A server time as "09:30:05 UTC", or in the reader's zone if that was chosen. */
 export function clock(milliseconds) {
   const { time, zone } = split(milliseconds);
   return `${time} ${zone}`;
@@ -83,12 +83,12 @@ export function day(milliseconds) {
   return split(milliseconds).date;
 }
 
-/** A server time as `clock` has it, with its day if that is another one than now. */
+/** A server time as from `clock`, with its day if that is not today. */
 export function moment(milliseconds, now) {
   return day(milliseconds) === day(now) ? clock(milliseconds) : `${day(milliseconds)} ${clock(milliseconds)}`;
 }
 
-/** A time at an axis whose marks are so many milliseconds apart: "09:30", or "09:30:05" if they are seconds. */
+/** A label of a time axis with marks `step` milliseconds apart: "09:30", or "09:30:05" below a minute. */
 export function axisTime(milliseconds, step) {
   return split(milliseconds).time.slice(0, step < 60_000 ? 8 : 5);
 }

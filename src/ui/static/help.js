@@ -1,22 +1,22 @@
-/** What the keys do, on a sheet that `?` opens. */
+/** The dialog with the list of keys, which `?` opens. */
 
 import { byId } from "./dom.js";
 
 export class Help {
   constructor() {
-    this.sheet = byId("help");
+    this.dialog = byId("help");
     byId("help-open").addEventListener("click", () => this.open());
-    byId("help-close").addEventListener("click", () => this.sheet.close());
-    this.sheet.addEventListener("click", (event) => {
-      if (event.target === this.sheet) this.sheet.close(); // beside the sheet
+    byId("help-close").addEventListener("click", () => this.dialog.close());
+    this.dialog.addEventListener("click", (event) => {
+      if (event.target === this.dialog) this.dialog.close(); // a click outside of it
     });
   }
 
   get isOpen() {
-    return this.sheet.open;
+    return this.dialog.open;
   }
 
   open() {
-    if (!this.sheet.open) this.sheet.showModal();
+    if (!this.dialog.open) this.dialog.showModal();
   }
 }

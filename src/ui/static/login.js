@@ -1,21 +1,21 @@
-/** The form in place of the page: posts the token, which is answered with a cookie, and loads the page. */
+/** The form in place of the page: posts the token for a cookie, and loads the page. */
 
 const form = document.getElementById("login");
-const told = document.getElementById("told");
+const message = document.getElementById("message");
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  told.textContent = "";
+  message.textContent = "";
   const token = document.getElementById("token").value.trim();
   try {
-    const answer = await fetch("/login", {
+    const response = await fetch("/login", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ token }),
     });
-    if (answer.ok) location.reload();
-    else told.textContent = answer.status === 401 ? "That token is not valid, or not for reading." : "It cannot be checked now.";
+    if (response.ok) location.reload();
+    else message.textContent = response.status === 401 ? "That token is not valid, or not for reading." : "The token cannot be checked now.";
   } catch {
-    told.textContent = "The page's service does not answer.";
+    message.textContent = "The page's service does not response.";
   }
 });

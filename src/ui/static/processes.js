@@ -1,4 +1,4 @@
-/** The strip of all processes: a quiet mark for each that is well, and words for each that is not. */
+/** The strip of all processes: a small mark for each that is ready, and a text for each that is not. */
 
 import { byId, hint, mark, put, Text } from "./dom.js";
 import { age, clock, whole } from "./format.js";
@@ -8,12 +8,12 @@ export class Processes {
     this.node = byId("processes");
     this.list = this.node.querySelector("ul");
     this.chips = new Map();
-    this.all = 0; // how many there are
-    this.unwell = 0; // how many of them are not ready
+    this.all = 0; // the number of processes
+    this.notReady = 0; // the number of those that are not ready
     this.summary = byId("processes-summary");
   }
 
-  /** Take all processes there are. */
+  /** Take all processes. */
   take(processes) {
     const seen = new Map();
     const named = new Set();
@@ -31,14 +31,14 @@ export class Processes {
     if (nodes.length !== this.list.children.length || nodes.some((node, index) => node !== this.list.children[index])) {
       this.list.replaceChildren(...nodes);
     }
-    const unwell = processes.filter((process) => process.state !== "ready").length;
+    const notReady = processes.filter((process) => process.state !== "ready").length;
     this.all = processes.length;
-    this.unwell = unwell;
-    put(this.summary, !processes.length ? "Looking for processes" : unwell ? `${unwell} of ${processes.length} not ready` : `All ${processes.length} ready`);
-    mark(this.node, "well", processes.length > 0 && unwell === 0);
+    this.notReady = notReady;
+    put(this.summary, !processes.length ? "Looking for processes" : notReady ? `${notReady} of ${processes.length} not ready` : `All ${processes.length} ready`);
+    mark(this.node, "healthy", processes.length > 0 && notReady === 0);
   }
 
-  /** Let time run. */
+  /** Update the times. */
   tick(now) {
     for (const chip of this.chips.values()) chip.tick(now);
   }
@@ -49,35 +49,35 @@ class Chip {
     this.node = byId("process").content.firstElementChild.cloneNode(true);
     const text = (selector) => new Text(this.node.querySelector(selector));
     this.name = text(".name");
-    this.told = text(".told");
+    this.status = text(".status");
     this.process = null;
   }
 
   take(process) {
     this.process = process;
-    mark(this.node, "state", process.state === "ready" && process.behind > BEHIND ? "behind" : process.state);
+    mark(this.node, "state", process.state === "ready" && process.behind > LAG ? "behind" : process.state);
     this.name.set(process.service === "nats" && !process.name.startsWith("nats") ? `nats ${process.name}` : process.name);
   }
 
   tick(now) {
     const { process } = this;
-    this.told.set(told(process, now));
-    hint(this.node, explained(process));
+    this.status.set(statusOf(process, now));
+    hint(this.node, describe(process));
   }
 }
 
-const BEHIND = 100; // messages: fewer come and go with every burst
+const LAG = 100; // messages; a shorter lag is normal in a burst
 
-/** What is said of a process beside its name: as little as possible of one that is well. */
-function told(process, now) {
+/** The text beside the name of a process, as short as possible if it is ready. */
+function statusOf(process, now) {
   const ran = age(Math.max(0, now - process.sinceAt));
   const notes = [];
   if (process.state === "waiting") notes.push(waits(process));
   else if (process.state === "gone") return `no answer for ${ran}`;
   else if (process.state === "missing") return "does not answer";
-  if (process.behind > BEHIND) notes.push(`${whole(process.behind)} behind`);
+  if (process.behind > LAG) notes.push(`${whole(process.behind)} behind`);
   if (process.quarantined) notes.push(`${whole(process.quarantined)} quarantined`);
-  if (process.service === "nats") return notes.join(" · "); // nobody says since when it runs
+  if (process.service === "nats") return notes.join(" · "); // its start is not known
   if (process.restarts) notes.push(`${ran === "now" ? "just" : ran} up, ${whole(process.restarts)} restart${process.restarts > 1 ? "s" : ""}`);
   return notes.length ? notes.join(" · ") : ran === "now" ? "just up" : ran;
 }
@@ -87,14 +87,14 @@ function waits(process) {
   return parts.length ? `waits for ${parts.join(", ")}` : "waits";
 }
 
-function explained(process) {
+function describe(process) {
   const since = clock(process.sinceAt);
   if (process.state === "missing") return `No ${process.service} has answered since ${since}`;
-  if (process.state === "gone") return `${process.name} was heard last at ${since}: it ended, or is paused or cut off`;
+  if (process.state === "gone") return `${process.name} last answered at ${since}: it ended, or is paused or cut off`;
   const why = Object.entries(process.waiting_for).map(([part, reason]) => `waits for ${part}: ${reason}`);
   const behind = process.behind ? [`${whole(process.behind)} messages behind`] : [];
   const quarantined = process.quarantined ? [`${whole(process.quarantined)} messages quarantined`] : [];
   const runs = process.service === "nats" ? `NATS server ${process.name}` : `${process.name} runs since ${since}`;
-  const again = process.restarts ? [`seen to start again ${process.restarts > 1 ? `${whole(process.restarts)} times` : "once"}`] : [];
+  const again = process.restarts ? [`restarted ${process.restarts > 1 ? `${whole(process.restarts)} times` : "once"}`] : [];
   return [runs, ...again, ...why, ...behind, ...quarantined].join("; ");
 }

@@ -1,4 +1,4 @@
-/** Why a symbol is not quoted, or on one side only: as its instrument, its position and its quote show, or as the makers say. */
+/** Why a symbol is not quoted, or quoted on one side only: from its instrument, position and quote, or as makers report. */
 
 const BRIEF = { bid: "bids only", ask: "asks only" };
 const INSTRUMENT = { close_only: "close only", paused: "instrument paused", delisted: "instrument delisted" };
@@ -9,29 +9,29 @@ export class Reasons {
     this.others = "";
   }
 
-  /** Take what the makers say now. */
+  /** Take the reports of the makers. */
   take({ symbols, others }) {
     this.symbols = symbols;
     this.others = others;
   }
 
   /**
-   * Have each line that is looked at, or about to be painted, know its reason at a server time; empty where it is quoted on
-   * both sides, or the reason is not known. Its `brief` is for a cell, where the reason is too long for one.
+   * Set the reasons of all rows that are in sight or about to be painted, at a server time. A reason is empty if the symbol
+   * is quoted on both sides, or the reason is not known. `brief` is a shorter text for a cell, if the reason is too long.
    */
-  give(lines, chosen, now) {
-    for (const line of lines.values()) {
-      if (!line.visible && !line.dirty && line.symbol !== chosen) continue;
-      [line.reason, line.brief] = line.stateAt(now) === "active" ? quoted(line.row) : this.#unquoted(line);
+  update(rows, chosen, now) {
+    for (const row of rows.values()) {
+      if (!row.visible && !row.dirty && row.symbol !== chosen) continue;
+      [row.reason, row.brief] = row.stateAt(now) === "active" ? quoted(row.data) : this.#unquoted(row);
     }
   }
 
-  /** A maker hears of a change somewhat later: what it says of a symbol that nobody may quote does not count. */
-  #unquoted({ symbol, row }) {
-    const instrument = INSTRUMENT[row.instrument];
+  /** The state of the instrument comes first: makers learn of a change somewhat later. */
+  #unquoted({ symbol, data }) {
+    const instrument = INSTRUMENT[data.instrument];
     const why = this.symbols[symbol] ?? this.others;
-    if (row.instrument !== "close_only") return [instrument ?? why, ""];
-    if (!row.net_quantity) return [`${instrument}: no position`, ""];
+    if (data.instrument !== "close_only") return [instrument ?? why, ""];
+    if (!data.net_quantity) return [`${instrument}: no position`, ""];
     return why ? [`${instrument}: ${why}`, `${instrument}: not quoted`] : [instrument, ""];
   }
 }

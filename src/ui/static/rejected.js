@@ -3,7 +3,7 @@
 import { byId, put } from "./dom.js";
 
 const EXECUTED = new Set(["filled", "partially_filled"]);
-const REJECTED = new Set(["no_active_quote", "quote_expired", "not_marketable", "quote_exhausted"]); // the rest is refused
+const REJECTED = new Set(["no_active_quote", "quote_expired", "not_marketable", "quote_exhausted"]); // all others are refusals
 
 export class Rejected {
   constructor() {

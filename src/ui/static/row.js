@@ -1,15 +1,15 @@
-/** One symbol's row in the table: its cells, and what each last showed, so that only what changed is touched. */
+/** One symbol's row in the table: its cells, and what each of them shows, so that only changes are written. */
 
 import { hint, mark, Text } from "./dom.js";
 import { age, left, money, shortMoney, signed, signOf, whole } from "./format.js";
 import { OF_PROFIT, Spark } from "./spark.js";
 import { linkTo } from "./view.js";
 
-/** The parts of profit, in the order of the numbers that rows are added up by. */
+/** The parts of profit, in the order of `numbers`. */
 export const PARTS = ["total", "realized", "unrealized", "fees"];
 
 const FLASH = 600;
-const FLASH_APART = 1500; // a busy row does not flicker
+const FLASH_APART = 1500; // so that a busy row does not flicker
 
 export const STATES = { never: "never", withdrawn: "withdrawn", expired: "expired", filled_away: "filled away", active: "active" };
 
@@ -17,8 +17,8 @@ const template = document.getElementById("row");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
- * A bar that is drawn anew only when its length changes by what can be seen. It is a background: transforms and clips
- * would make the browser keep a node of its own for each of a thousand bars.
+ * A bar that is drawn again only when its length changes visibly. It is a background, because transforms and clips would
+ * make the browser keep a layer for each of a thousand bars.
  */
 class Bar {
   constructor(element) {
@@ -38,22 +38,22 @@ export class Row {
   constructor(symbol) {
     this.symbol = symbol;
     this.search = symbol.toLowerCase();
-    this.row = null;
+    this.data = null;
     this.spark = new Spark();
     this.lastFlash = -Infinity;
-    this.tint = ""; // of the change that is shown
+    this.tint = ""; // the colour of the change that is flashing
     this.dirty = false;
     this.visible = false;
     this.reason = ""; // why it is not quoted, or on one side only; see Reasons
     this.brief = "";
-    this.quotedAt = -Infinity; // when it was last seen to be quoted, by the server's time
+    this.quotedAt = -Infinity; // when it was last quoted, by the server's time
 
-    this.laid = false; // its row is on the table
+    this.attached = false; // its node is in the table
     this.isChosen = false;
     this.built = null;
   }
 
-  /** Its row, which is made when it is first needed: of thousands of symbols most are never looked at. */
+  /** The table row. It is created when first needed, because most of thousands of symbols are never in sight. */
   get node() {
     if (!this.built) this.#build();
     return this.built;
@@ -62,7 +62,7 @@ export class Row {
   #build() {
     this.built = template.content.firstElementChild.cloneNode(true);
     const { symbol } = this;
-    this.node.line = this;
+    this.node.row = this;
     this.node.dataset.symbol = symbol;
     const find = (selector) => this.node.querySelector(selector);
     const text = (selector) => new Text(find(selector));
@@ -99,26 +99,26 @@ export class Row {
     if (this.isChosen) this.choose(true);
   }
 
-  /** Take a new row; it is painted later. Times are turned into milliseconds once, here. */
-  take(row, points, at) {
-    const before = this.row;
-    this.row = row;
-    row.updatedAt = row.updated_at ? Date.parse(row.updated_at) : null;
-    if (row.quote) {
-      row.quote.activatedAt = Date.parse(row.quote.activated_at);
-      row.quote.expiresAt = Date.parse(row.quote.expires_at);
+  /** Take new data; it is painted later. Times are converted to milliseconds once, here. */
+  take(data, points, at) {
+    const before = this.data;
+    this.data = data;
+    data.updatedAt = data.updated_at ? Date.parse(data.updated_at) : null;
+    if (data.quote) {
+      data.quote.activatedAt = Date.parse(data.quote.activated_at);
+      data.quote.expiresAt = Date.parse(data.quote.expires_at);
     }
-    this.#takeMoney(row);
+    this.#takeMoney(data);
     if (points) this.spark.restart(points, at);
-    if (OF_PROFIT) this.#rememberProfit(at);
-    else if (!points && (!before || before.position_version !== row.position_version)) {
+    if (OF_PROFIT) this.#addProfit(at);
+    else if (!points && (!before || before.position_version !== data.position_version)) {
       if (before && !this.spark.points.length) this.spark.points.push(before.net_quantity);
-      this.spark.push(row.net_quantity, at);
+      this.spark.push(data.net_quantity, at);
     }
     this.dirty = true;
   }
 
-  #rememberProfit(at) {
+  #addProfit(at) {
     const profit = (this.atQuote ?? this.atReference)?.numbers[0];
     const { points } = this.spark;
     if (profit === undefined) return;
@@ -129,27 +129,27 @@ export class Row {
   /** Show the row. `scale` is the net quantity that fills half a net bar. */
   paint(scale) {
     this.dirty = false;
-    const { row } = this;
-    const net = signed(row.net_quantity);
+    const { data } = this;
+    const net = signed(data.net_quantity);
     if (net !== this.net.text) {
-      if (this.net.text) this.#flash(row.net_quantity - this.shownNet);
-      this.shownNet = row.net_quantity;
-      mark(this.node, "sign", Math.sign(row.net_quantity));
+      if (this.net.text) this.#flash(data.net_quantity - this.shownNet);
+      this.shownNet = data.net_quantity;
+      mark(this.node, "sign", Math.sign(data.net_quantity));
     }
     this.net.set(net);
     this.scale(scale);
     this.spark.trace(this.path, this.dot, this.zero);
 
-    this.version.set(whole(row.position_version));
-    const behind = row.fills_recorded - row.position_version;
+    this.version.set(whole(data.position_version));
+    const behind = data.fills_recorded - data.position_version;
     this.behind.set(behind > 0 ? `+${whole(behind)}` : "");
-    this.#paintFill(row.last_fill);
-    this.#paintQuote(row.quote);
-    this.#tellLong();
+    this.#paintFill(data.last_fill);
+    this.#paintQuote(data.quote);
+    this.#markLong();
   }
 
-  /** Numbers that may be too long for their cells are cut; cutting all would cost the browser more than all else in the row. */
-  #tellLong() {
+  /** Mark a row with texts that may be too long for their cells. Only these rows are clipped, because clipping is slow. */
+  #markLong() {
     const { net, version, behind, bidLeft, bidOf, bid, ask, askLeft, askOf } = this;
     const cells = [[6, net], [8, version, behind], [7, bidLeft, bidOf], [8, bid], [8, ask], [7, askLeft, askOf]];
     const long = cells.some(([most, ...texts]) => texts.reduce((sum, { text }) => sum + text.length, 0) > most);
@@ -158,9 +158,9 @@ export class Row {
     this.node.classList.toggle("long", long);
   }
 
-  /** Show the net bar by a new scale. */
+  /** Show the net bar at a new scale. */
   scale(scale) {
-    this.netBar.set(Math.abs(this.row.net_quantity) / scale);
+    this.netBar.set(Math.abs(this.data.net_quantity) / scale);
   }
 
   #paintFill(fill) {
@@ -177,48 +177,48 @@ export class Row {
     this.askOf.set(quote?.ask_quantity ? `/${whole(quote.ask_quantity)}` : "");
   }
 
-  /** Whether it is delisted and has no position: nothing will happen to it. */
-  get over() {
-    return this.row.instrument === "delisted" && !this.row.net_quantity;
+  /** True if the symbol is delisted and flat: nothing more will happen to it. */
+  get ended() {
+    return this.data.instrument === "delisted" && !this.data.net_quantity;
   }
 
-  /** The quote's state at a server time: an active quote expires without anybody saying so. */
+  /** The quote's state at a server time. No frame says that an active quote has expired. */
   stateAt(now) {
-    const { quote_state: state, quote } = this.row;
+    const { quote_state: state, quote } = this.data;
     return state === "active" && now >= quote.expiresAt ? "expired" : state;
   }
 
   /**
-   * The profit at a server time: at the mid of the quote until that ends, else at the reference price. Null if the
-   * ledger tells no money, or nothing says what an open position is worth.
+   * The profit at a server time: at the mid of the quote until it ends, else at the reference price. Null if the ledger
+   * reports no money, or an open position has no mark.
    */
   profitAt(now) {
-    const { quote, quote_state: state } = this.row;
+    const { quote, quote_state: state } = this.data;
     const lives = (state === "active" || state === "filled_away") && now < quote.expiresAt;
     return (lives && this.atQuote) || this.atReference;
   }
 
-  /** Whose mark a profit is at. */
+  /** Name the mark of a profit. */
   markedBy(profit) {
     return profit === this.atQuote ? "the mid of the quote" : "the reference price";
   }
 
-  /** Which mark that is, for a person; empty if it needs none. */
+  /** Describe the mark of the profit at a server time; empty if it needs none. */
   markAt(now) {
     const profit = this.profitAt(now);
     if (!profit?.mark) return "";
     return `${profit.mark}, ${this.markedBy(profit)}`;
   }
 
-  /** Amounts stay the exact texts that they came as; `numbers`, in the order of PARTS, are for adding and sorting. */
-  #takeMoney({ money: told, net_quantity: net }) {
+  /** Keep amounts as the exact texts received. `numbers`, in the order of PARTS, are for sums and sorting. */
+  #takeMoney({ money: amounts, net_quantity: net }) {
     const at = (marked) => {
-      const parts = { ...marked, realized: told.realized, fees: told.fees };
+      const parts = { ...marked, realized: amounts.realized, fees: amounts.fees };
       return { ...parts, numbers: PARTS.map((part) => Number(parts[part])) };
     };
-    const flat = told && !net ? at({ mark: "", unrealized: "0", total: told.realized }) : null;
-    this.atQuote = told?.at_quote ? at(told.at_quote) : null;
-    this.atReference = told?.at_reference ? at(told.at_reference) : flat;
+    const flat = amounts && !net ? at({ mark: "", unrealized: "0", total: amounts.realized }) : null;
+    this.atQuote = amounts?.at_quote ? at(amounts.at_quote) : null;
+    this.atReference = amounts?.at_reference ? at(amounts.at_reference) : flat;
   }
 
   #tickProfit(now) {
@@ -229,7 +229,7 @@ export class Row {
     mark(this.profitCell, "sign", profit ? signOf(profit.total) : 0);
   }
 
-  /** Mark it as the one that was chosen, or no more. */
+  /** Mark the row as chosen or not. */
   choose(chosen) {
     this.isChosen = chosen;
     if (!this.built) return;
@@ -238,28 +238,28 @@ export class Row {
     else this.link.removeAttribute("aria-current");
   }
 
-  /** Show what runs with time: age, time to live, expiry. */
+  /** Show what changes with time: age, time to live, expiry. */
   tick(now) {
-    const { row } = this;
-    this.age.set(row.updatedAt === null ? "–" : age(now - row.updatedAt));
+    const { data } = this;
+    this.age.set(data.updatedAt === null ? "–" : age(now - data.updatedAt));
     this.#tickProfit(now);
     const state = this.stateAt(now);
     if (state !== this.shownState) {
       this.shownState = state;
       this.node.dataset.quote = state;
     }
-    this.#tellState(state);
+    this.#showState(state);
     if (this.visible) this.#hint(now);
     if (state !== "active") {
       this.ttl.set("");
       this.ttlBar.set(0);
       return;
     }
-    const remaining = row.quote.expiresAt - now;
-    const share = Math.min(1, remaining / (row.quote.expiresAt - row.quote.activatedAt));
+    const remaining = data.quote.expiresAt - now;
+    const share = Math.min(1, remaining / (data.quote.expiresAt - data.quote.activatedAt));
     this.ttl.set(left(remaining));
     this.ttlBar.set(share);
-    // Quotes are refreshed at two thirds of their life: one that is well past it will probably expire.
+    // Quotes are refreshed after two thirds of their life; one that is much older will probably expire.
     const late = share < 0.25;
     if (late !== this.shownLate) {
       this.shownLate = late;
@@ -267,8 +267,8 @@ export class Row {
     }
   }
 
-  /** A quote that is there is named by its state; of one that is not there, why is said. */
-  #tellState(state) {
+  /** Show the state of an active quote, or else why there is none. */
+  #showState(state) {
     const why = state === "active" ? "" : this.reason;
     this.state.set(this.brief || why || STATES[state]);
     if (Boolean(why) !== this.shownWhy) {
@@ -277,21 +277,21 @@ export class Row {
     }
   }
 
-  /** Have its cells say more when the pointer rests on them, which it only does on a row in sight. */
+  /** Set the tooltips of the cells. */
   #hint(now) {
-    const { row } = this;
+    const { data } = this;
     const profit = this.profitAt(now);
     if (profit !== this.hintedProfit) {
       this.hintedProfit = profit;
       const at = this.markAt(now);
       hint(this.profitCell, profit ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}${at && ` at ${at}`}` : "Not known");
     }
-    const { last_fill: fill } = row;
+    const { last_fill: fill } = data;
     if (fill) {
       const [verb, way] = fill.side === "buy" ? ["bought", "from us"] : ["sold", "to us"];
       hint(this.fillCell, `A client ${verb} ${whole(fill.quantity)} ${way} at ${fill.price}`);
     }
-    hint(this.stateCell, [this.reason ? `${STATES[this.shownState]}: ${this.reason}` : "", row.quote?.quote_id ?? ""].filter(Boolean).join(" · "));
+    hint(this.stateCell, [this.reason ? `${STATES[this.shownState]}: ${this.reason}` : "", data.quote?.quote_id ?? ""].filter(Boolean).join(" · "));
   }
 
   #flash(change) {
@@ -302,12 +302,12 @@ export class Row {
     this.fade(at);
   }
 
-  /** Have the tint of a change as strong as it is to be by the page's time. An animation would have all painted in every frame. */
+  /** Fade the tint of a change by the page's time. An animation would repaint everything in every frame. */
   fade(at) {
     if (!this.tint) return;
     const left = Math.max(0, 1 - (at - this.lastFlash) / FLASH) ** 2;
     const tint = `color-mix(in srgb, ${this.tint} ${Math.round(left * 100)}%, transparent)`;
-    this.netCell.style.backgroundImage = left ? `linear-gradient(${tint} 0 0)` : ""; // over the colour of the chosen row
+    this.netCell.style.backgroundImage = left ? `linear-gradient(${tint} 0 0)` : ""; // above the colour of the chosen row
     if (!left) this.tint = "";
   }
 }

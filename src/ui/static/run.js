@@ -1,10 +1,10 @@
-/** A run that breaks things on purpose: each fault as it strikes, here and in the charts, and what the audit proves at the end. */
+/** A run that breaks the system on purpose: its faults, here and in the charts, and the proofs of the audit at the end. */
 
 import { byId, element, put, Text } from "./dom.js";
 import { clock } from "./format.js";
 
 const SIGNS = { proved: "✓", refuted: "✗" };
-const LONGEST = 120_000; // milliseconds that a fault whose end is not known is marked for
+const LONGEST = 120_000; // milliseconds for which a fault without a known end is marked
 
 export class Run {
   constructor() {
@@ -14,10 +14,10 @@ export class Run {
     this.list = byId("run-faults");
     this.proofs = byId("run-proofs");
     this.faults = [];
-    this.lines = [];
+    this.items = [];
   }
 
-  /** Take how far the run has come. */
+  /** Take the progress of the run. */
   take({ step, faults, clean, verdict, proofs }) {
     this.node.hidden = false;
     this.faults = faults.map((fault) => ({ ...fault, began: Date.parse(fault.began), readyAt: fault.ready_at ? Date.parse(fault.ready_at) : null }));
@@ -27,29 +27,29 @@ export class Run {
     }
     this.node.dataset.clean = clean ?? "unknown";
     put(this.verdict, verdict && `${clean ? "Clean" : "Refuted"}: ${verdict}`);
-    while (this.lines.length < faults.length) this.lines.push(new FaultLine(this.list));
-    this.lines.forEach((line, index) => line.show(this.faults[index]));
-    if (this.proofs.children.length !== proofs.length) this.proofs.replaceChildren(...proofs.map(proofLine));
+    while (this.items.length < faults.length) this.items.push(new FaultItem(this.list));
+    this.items.forEach((item, index) => item.show(this.faults[index]));
+    if (this.proofs.children.length !== proofs.length) this.proofs.replaceChildren(...proofs.map(proofItem));
   }
 
-  /** Let time run. */
+  /** Update the times. */
   tick(now) {
-    for (const line of this.lines) line.tick(now);
+    for (const item of this.items) item.tick(now);
   }
 
-  /** The times of the faults, to be marked in charts; `now` ends those that go on. */
+  /** The times of the faults, for the charts. Faults that have not ended are marked until `now`. */
   marks(now) {
     return this.faults.map(({ target, began, readyAt }) => ({ from: began, to: readyAt ?? Math.min(now, began + LONGEST), label: target, key: "fault" }));
   }
 }
 
-class FaultLine {
+class FaultItem {
   constructor(list) {
     this.node = element("li", "");
     const part = (name, className) => new Text(this.node.appendChild(element(name, className)));
     this.time = part("time", "");
     this.who = part("b", "");
-    this.told = part("span", "told");
+    this.status = part("span", "status");
     list.append(this.node);
   }
 
@@ -59,7 +59,7 @@ class FaultLine {
     if (!fault) return;
     this.time.set(clock(fault.began).slice(0, 8));
     this.who.set(`${fault.target} ${fault.what}`);
-    this.node.dataset.state = fault.ready_after === null ? "down" : fault.trading_after === null ? "ready" : "well";
+    this.node.dataset.state = fault.ready_after === null ? "down" : fault.trading_after === null ? "ready" : "recovered";
   }
 
   tick(now) {
@@ -67,11 +67,11 @@ class FaultLine {
     const { began, ready_after: ready, trading_after: trading } = this.fault;
     const parts = [ready === null ? `for ${Math.max(0, (now - began) / 1000).toFixed(1)} s` : `ready after ${ready.toFixed(2)} s`];
     if (trading !== null) parts.push(`next fill after ${trading.toFixed(2)} s`);
-    this.told.set(parts.join(", "));
+    this.status.set(parts.join(", "));
   }
 }
 
-function proofLine({ code, status, statement }, index) {
+function proofItem({ code, status, statement }, index) {
   const sign = element("i", "", SIGNS[status] ?? "–");
   sign.setAttribute("aria-hidden", "true");
   const node = element("li", "", sign, element("b", "", code), element("span", "", statement, element("span", "visually-hidden", `: ${status}`)));

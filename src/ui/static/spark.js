@@ -1,30 +1,30 @@
-/** The recent values of a symbol as steps in its row: its net quantities, or its profits if those were chosen. */
+/** The sparkline of a symbol: its recent net quantities, or its recent profits if those were chosen. */
 
-import { kept } from "./keep.js";
+import { loadPreference } from "./preferences.js";
 
-export const OF_PROFIT = kept("trend-of-profit", false);
+export const OF_PROFIT = loadPreference("trend-of-profit", false);
 
-/** How many there are at most, and milliseconds: one that follows sooner replaces the last, as on the server. */
+/** The maximum number of points, and their spacing in milliseconds: a value that comes sooner replaces the last. */
 const [MOST, SPACING] = OF_PROFIT ? [30, 10_000] : [60, 500];
-const FEWEST = 20; // points' worth of width: fewer do not fill the cell
+const FEWEST = 20; // fewer points do not fill the width
 const WIDTH = 76;
 const HEIGHT = 18;
 
 export class Spark {
   constructor() {
     this.points = [];
-    this.last = -Infinity; // when the last point came
+    this.last = -Infinity; // when the last point was added
     this.changed = true;
   }
 
-  /** These are all there are. */
+  /** Replace all points. */
   restart(points, at) {
     this.points = points;
     this.last = at;
     this.changed = true;
   }
 
-  /** Add a value, or move the last one. */
+  /** Add a value, or replace the last one. */
   push(value, at) {
     if (at - this.last < SPACING && this.points.length > 1) {
       this.points[this.points.length - 1] = value;
@@ -36,7 +36,7 @@ export class Spark {
     this.changed = true;
   }
 
-  /** Draw them if they changed, newest at the right edge, with a line at zero where zero is in sight. */
+  /** Draw the points if they changed, the newest at the right edge, with a line at zero if zero is in their range. */
   trace(path, dot, zero) {
     if (!this.changed) return;
     this.changed = false;

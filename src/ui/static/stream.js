@@ -1,15 +1,15 @@
 /**
- * The connection to the server: opened by itself, noticed when dead, opened again with growing pauses.
+ * The connection to the server. It is opened at once, and opened again after a failure, with growing pauses.
  *
- * The server sends a frame at least every second, so silence for SILENCE means that the connection is dead, whatever
- * the browser believes. A socket that was given up on is never listened to again: frames come from one socket at a time.
+ * The server sends a frame at least every second. So if none arrives within SILENCE, the connection is dead, whatever the
+ * browser reports. Frames of a socket that was given up are ignored: frames come from one socket at a time.
  */
 
-const SILENCE = 2500;
+const SILENCE = 2500; // milliseconds, like all of these but the code
 const FIRST_PAUSE = 400;
 const LONGEST_PAUSE = 5000;
-const TURNED_AWAY = 1008; // the close code of a socket whose token is not valid any more
-const HEARD = 3000; // milliseconds of frames from which the server's clock is estimated: three heartbeats, at least
+const UNAUTHORIZED = 1008; // the close code if the token is no longer valid
+const CLOCK_WINDOW = 3000; // the server's clock is estimated from the frames of this time, at least three
 
 export class Stream {
   /**
@@ -21,21 +21,21 @@ export class Stream {
     this.url = url;
     this.onFrame = onFrame;
     this.onChange = onChange;
-    /** "connecting" before the first frame of a socket, "live" from it on, "waiting" until `retryAt`. */
+    /** "connecting" before the first frame of a socket, then "live"; "waiting" before a retry at `retryAt`. */
     this.phase = "connecting";
     this.retryAt = 0;
     this.socket = null;
     this.failures = 0;
-    this.heard = 0;
+    this.lastReceived = 0;
     this.offset = null;
-    this.differences = []; // of the frames of the last while: when each was heard, and by how much the server's clock is ahead
+    this.differences = []; // of recent frames: when each was received, and by how much the server's clock was ahead
     setInterval(() => this.#check(), 250);
-    addEventListener("online", () => this.#hurry());
-    document.addEventListener("visibilitychange", () => document.hidden || this.#hurry());
+    addEventListener("online", () => this.#retryNow());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#retryNow());
     this.#open();
   }
 
-  /** The server's clock, in milliseconds since the epoch, as best known. */
+  /** The estimated time of the server's clock, in milliseconds since the epoch. */
   now() {
     return performance.now() + (this.offset ?? Date.now() - performance.now());
   }
@@ -43,28 +43,28 @@ export class Stream {
   #open() {
     const socket = new WebSocket(this.url);
     this.socket = socket;
-    this.heard = performance.now();
+    this.lastReceived = performance.now();
     this.differences = []; // another server may answer
-    this.#become("connecting");
+    this.#setPhase("connecting");
     socket.onmessage = (event) => {
-      if (socket === this.socket) this.#hear(event.data);
+      if (socket === this.socket) this.#receive(event.data);
     };
     socket.onclose = (event) => {
-      if (event.code === TURNED_AWAY) location.reload(); // the form asks for another token
+      if (event.code === UNAUTHORIZED) location.reload(); // the form asks for another token
       else if (socket === this.socket) this.#giveUp();
     };
   }
 
-  #hear(text) {
+  #receive(text) {
     const frame = JSON.parse(text);
-    this.heard = performance.now();
+    this.lastReceived = performance.now();
     this.failures = 0;
-    // A frame is never early: the largest difference is the one with the least delay. Only those of a short while count, so
-    // that a server's clock that was set back, or a computer that slept, is followed within it.
-    this.differences.push({ heard: this.heard, ahead: Date.parse(frame.time) - this.heard });
-    while (this.differences[0].heard < this.heard - HEARD) this.differences.shift();
+    // The largest difference is that of the frame with the least delay. Only recent frames count, so that the estimate
+    // soon follows if the server's clock was set back, or if this computer slept.
+    this.differences.push({ received: this.lastReceived, ahead: Date.parse(frame.time) - this.lastReceived });
+    while (this.differences[0].received < this.lastReceived - CLOCK_WINDOW) this.differences.shift();
     this.offset = Math.max(...this.differences.map(({ ahead }) => ahead));
-    this.#become("live");
+    this.#setPhase("live");
     this.onFrame(frame);
   }
 
@@ -75,20 +75,20 @@ export class Stream {
     const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.failures);
     this.failures += 1;
     this.retryAt = performance.now() + pause * (0.75 + Math.random() / 2);
-    this.#become("waiting");
+    this.#setPhase("waiting");
   }
 
   #check() {
     const now = performance.now();
-    if (this.socket && now - this.heard > SILENCE) this.#giveUp();
+    if (this.socket && now - this.lastReceived > SILENCE) this.#giveUp();
     else if (this.phase === "waiting" && now >= this.retryAt) this.#open();
   }
 
-  #hurry() {
+  #retryNow() {
     if (this.phase === "waiting") this.#open();
   }
 
-  #become(phase) {
+  #setPhase(phase) {
     if (phase === this.phase) return;
     this.phase = phase;
     this.onChange();

@@ -1,4 +1,4 @@
-/** The kill switch: a banner that cannot be missed while makers are paused, and a word about it while they are not. */
+/** The kill switch: a banner while makers are paused, and a short note about its state at all times. */
 
 import { byId, mark, put, reveal } from "./dom.js";
 import { age, moment } from "./format.js";
@@ -6,12 +6,12 @@ import { age, moment } from "./format.js";
 export class KillSwitch {
   constructor() {
     this.banner = byId("paused");
-    this.told = byId("paused-told");
+    this.text = byId("paused-text");
     this.since = byId("paused-since");
-    this.word = byId("switch");
+    this.note = byId("switch");
   }
 
-  /** Show how it stands at a server time; null while that is not known. */
+  /** Show its state at a server time; null if that is not known. */
   show(value, now) {
     const paused = Boolean(value?.paused);
     reveal(this.banner, paused);
@@ -19,14 +19,14 @@ export class KillSwitch {
     const by = value?.by ? ` by ${value.by}` : "";
     const nobody = by ? "" : "; by whom is not known";
     const doubt = value && !value.current ? ", as last known" : "";
-    mark(this.word, "state", !value?.current ? "unknown" : paused ? "on" : "off");
+    mark(this.note, "state", !value?.current ? "unknown" : paused ? "on" : "off");
     if (paused) {
-      put(this.told, `Paused by the kill switch${doubt}`);
+      put(this.text, `Paused by the kill switch${doubt}`);
       put(this.since, at === null ? "" : `Set${by} at ${moment(at, now)}, ${age(Math.max(0, now - at))} ago${nobody}.`);
-      put(this.word, "Kill switch: paused");
+      put(this.note, "Kill switch: paused");
     } else {
       const turned = at === null ? "never used" : `off${by}, ${moment(at, now)}`;
-      put(this.word, value ? `Kill switch: ${turned}${doubt}` : "Kill switch: not known");
+      put(this.note, value ? `Kill switch: ${turned}${doubt}` : "Kill switch: not known");
     }
   }
 }

@@ -1,4 +1,4 @@
-/** The figures above the table: what all rows come to, and the exposure in use. */
+/** The figures above the table: the sums over all rows, and the exposure in use. */
 
 import { byId, hint, mark, put, Text } from "./dom.js";
 import { age, money, signed, signOf, whole } from "./format.js";
@@ -25,13 +25,13 @@ export class Totals {
     this.samples = [];
   }
 
-  /** Forget the fill counts so far: after a gap, their growth is no rate. */
+  /** Forget the fill counts so far: after a gap, their increase is not a rate. */
   restart() {
     this.samples = [];
   }
 
-  /** Sum up all rows, whatever the filter leaves out; `now` is the server's time. */
-  count(lines, at, now) {
+  /** Sum up all rows, including those that do not match the filter. `now` is the server's time. */
+  count(rows, at, now) {
     let gross = 0;
     let net = 0;
     let fills = 0;
@@ -39,16 +39,16 @@ export class Totals {
     let unknown = 0;
     let largest = null;
     let newest = null;
-    for (const line of lines.values()) {
-      const { row } = line;
-      const profit = line.profitAt(now);
+    for (const row of rows.values()) {
+      const { data } = row;
+      const profit = row.profitAt(now);
       if (profit) for (let part = 0; part < parts.length; part += 1) parts[part] += profit.numbers[part];
       else unknown += 1;
-      gross += Math.abs(row.net_quantity);
-      if (row.net_quantity && (!largest || Math.abs(row.net_quantity) > Math.abs(largest.net_quantity))) largest = row;
-      if (row.updatedAt > (newest?.updatedAt ?? 0)) newest = row;
-      net += row.net_quantity;
-      fills += row.position_version; // the number of the last fill applied, counted from 1
+      gross += Math.abs(data.net_quantity);
+      if (data.net_quantity && (!largest || Math.abs(data.net_quantity) > Math.abs(largest.net_quantity))) largest = data;
+      if (data.updatedAt > (newest?.updatedAt ?? 0)) newest = data;
+      net += data.net_quantity;
+      fills += data.position_version; // the number of the last fill applied, counted from 1
     }
     put(this.largest, largest ? signed(largest.net_quantity) : "none");
     mark(this.largest, "sign", Math.sign(largest?.net_quantity ?? 0));
@@ -60,7 +60,7 @@ export class Totals {
     put(this.net, signed(net));
     mark(this.net, "sign", Math.sign(net));
     put(this.fills, whole(fills));
-    this.#tellProfit(parts, unknown);
+    this.#showProfit(parts, unknown);
     this.samples.push({ at, fills });
     while (this.samples.length > 2 && this.samples[1].at < at - RATE_WINDOW) this.samples.shift();
     const [oldest] = this.samples;
@@ -68,7 +68,7 @@ export class Totals {
     put(this.rate, seconds >= 1 ? `${whole(Math.round((fills - oldest.fills) / seconds))}/s` : "");
   }
 
-  #tellProfit([total, realized, unrealized, fees], unknown) {
+  #showProfit([total, realized, unrealized, fees], unknown) {
     put(this.profit, money(total));
     mark(this.profit, "sign", signOf(total));
     put(this.realized, money(realized));
@@ -83,7 +83,7 @@ export class Totals {
   }
 }
 
-/** The exposure of one side: a number, of how many, and a bar. */
+/** The exposure of one side: the lots in use, the limit, and a bar. */
 class Side {
   constructor(node) {
     this.node = node;

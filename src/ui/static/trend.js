@@ -1,36 +1,37 @@
 /**
- * Profit and exposure over the last minutes and hours: kept as the server keeps them, and drawn.
+ * The charts of profit and exposure over the last minutes and hours.
  *
- * A snapshot holds both series; after it every point comes once, and goes into the longer series by the server's rule.
+ * A snapshot contains both series. After it each new point comes once, and is merged into the coarser series by the same
+ * rule as on the server.
  */
 
 import { Chart, extent, trace } from "./chart.js";
 import { byId } from "./dom.js";
 import { axisTime, money, shortMoney, whole } from "./format.js";
-import { keep, kept } from "./keep.js";
+import { loadPreference, savePreference } from "./preferences.js";
 
 const KEPT = [900, 28800]; // seconds of each series
-const LEAST = 30; // seconds that a chart shows at least
+const MIN_WINDOW = 30; // the shortest time shown, in seconds
 const WINDOWS = { 300: "5 min", 900: "15 min", 3600: "1 h", 28800: "8 h" };
-const [AT, PROFIT, BID, ASK] = [0, 1, 2, 3]; // the places of a point
+const [AT, PROFIT, BID, ASK] = [0, 1, 2, 3]; // the indexes of a point's values
 
 export class Trend {
-  /** @param {(seconds: number) => void} onWindow how much time is shown was chosen */
+  /** @param {(seconds: number) => void} onWindow called when the time shown is chosen */
   constructor(onWindow) {
     this.onWindow = onWindow;
     this.series = [];
     this.limit = null;
-    this.seconds = kept("chart-seconds", 900);
+    this.seconds = loadPreference("chart-seconds", 900);
     if (!Object.hasOwn(WINDOWS, this.seconds)) this.seconds = 900;
     const onCursor = (time) => this.charts.forEach((chart) => chart.point(time));
     this.profit = new Chart(byId("chart-profit"), [this.#profitPanel()], {
       read: (time) => this.#read(time, ([, profit]) => (profit === null ? "not known" : money(profit))),
-      told: () => this.#told("Profit", PROFIT, money),
+      describe: () => this.#describe("Profit", PROFIT, money),
       onCursor,
     });
     this.exposure = new Chart(byId("chart-exposure"), [this.#exposurePanel()], {
       read: (time) => this.#read(time, ([, , bid, ask]) => (bid === null ? "not known" : `${whole(bid)} / ${whole(ask)}`)),
-      told: () => `${this.#told("Bid exposure", BID, whole)}. ${this.#told("Ask exposure", ASK, whole)}`,
+      describe: () => `${this.#describe("Bid exposure", BID, whole)}. ${this.#describe("Ask exposure", ASK, whole)}`,
       onCursor,
     });
     this.charts = [this.profit, this.exposure];
@@ -39,7 +40,7 @@ export class Trend {
     this.#choose(this.seconds);
   }
 
-  /** Take what a frame says of it. */
+  /** Take the series or points of a frame. */
   take({ type, trend, points, status }) {
     this.limit = status.usage?.limit ?? this.limit;
     if (type === "snapshot") this.series = trend;
@@ -62,7 +63,7 @@ export class Trend {
     push(coarse.points, last?.[AT] === at ? merged(last, point) : [at, ...point.slice(1)], KEPT[1]);
   }
 
-  /** The points that are drawn, of the finer series as long as that reaches back far enough. */
+  /** The series to draw: the finer one, if it reaches back far enough. */
   get #shown() {
     const [fine, coarse] = this.series;
     return this.seconds > KEPT[0] ? coarse : fine;
@@ -72,7 +73,7 @@ export class Trend {
     const shown = this.#shown;
     if (!shown?.points.length) return;
     const to = this.series[0].points.at(-1)[AT] + 1;
-    const from = Math.max(to - this.seconds, Math.min(shown.points[0][AT], to - LEAST));
+    const from = Math.max(to - this.seconds, Math.min(shown.points[0][AT], to - MIN_WINDOW));
     for (const chart of this.charts) {
       chart.show(from * 1000, to * 1000);
       chart.touch();
@@ -128,14 +129,14 @@ export class Trend {
     return (this.#shown?.step ?? 1) * 2500;
   }
 
-  #read(time, say) {
+  #read(time, format) {
     const { step, points } = this.#shown ?? { step: 1, points: [] };
     const point = points.findLast((each) => each[AT] * 1000 <= time);
     const there = point && time - point[AT] * 1000 < step * 2500;
-    return `${axisTime(time, 1000)}: ${there ? say(point) : "nobody looked"}`;
+    return `${axisTime(time, 1000)}: ${there ? format(point) : "not recorded"}`;
   }
 
-  #told(name, place, format) {
+  #describe(name, place, format) {
     const values = [...this.#values(place, this.profit.from, this.profit.to)].map(([, value]) => value).filter((value) => value !== null);
     const range = extent(values);
     if (!range) return `${name} over time: not known yet`;
@@ -148,7 +149,7 @@ export class Trend {
     button.textContent = label;
     button.addEventListener("click", () => {
       this.#choose(seconds);
-      this.profit.onWish();
+      this.profit.onChange();
     });
     button.value = seconds;
     return button;
@@ -156,14 +157,14 @@ export class Trend {
 
   #choose(seconds) {
     this.seconds = seconds;
-    keep("chart-seconds", seconds);
+    savePreference("chart-seconds", seconds);
     for (const button of this.buttons) button.setAttribute("aria-pressed", Number(button.value) === seconds);
     this.onWindow(seconds);
     this.#show();
   }
 }
 
-/** Add a point, and let go of those that are too old. A clock that was set back begins anew from there. */
+/** Add a point, and drop those that are too old, or later than it because the clock was set back. */
 function push(points, point, seconds) {
   while (points.length && points.at(-1)[AT] >= point[AT]) points.pop();
   points.push(point);

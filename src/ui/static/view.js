@@ -1,13 +1,13 @@
 /**
- * What is looked at: the chosen symbol, the quote whose story is told, the order and the filter of the rows.
+ * The view: the chosen symbol, the quote whose story is shown, and the order and filter of the rows.
  *
- * All of it is in the fragment of the page's address, so a reload, or the address sent to somebody else, shows the same.
+ * All of it is in the fragment of the page's address, so a reload shows the same, and the address can be shared.
  */
 
-const NOTHING = { symbol: "", quote: "", sort: "symbol", filter: "" };
+const DEFAULTS = { symbol: "", quote: "", sort: "symbol", filter: "" };
 
 export class View {
-  /** @param {() => void} onChange called when something of it has changed */
+  /** @param {() => void} onChange called when the view has changed */
   constructor(onChange) {
     this.onChange = onChange;
     this.#read();
@@ -20,18 +20,18 @@ export class View {
   /** Change some of `symbol`, `quote`, `sort` (a column's key, with "-" before it if descending) and `filter`. */
   set(changes) {
     Object.assign(this, changes);
-    const told = new URLSearchParams(Object.keys(NOTHING).flatMap((key) => (this[key] === NOTHING[key] ? [] : [[key, this[key]]])));
-    history.replaceState(null, "", `#${told}`);
+    const parameters = new URLSearchParams(Object.keys(DEFAULTS).flatMap((key) => (this[key] === DEFAULTS[key] ? [] : [[key, this[key]]])));
+    history.replaceState(null, "", `#${parameters}`);
     this.onChange();
   }
 
   #read() {
-    const told = new URLSearchParams(location.hash.slice(1));
-    for (const [key, otherwise] of Object.entries(NOTHING)) this[key] = told.get(key) ?? otherwise;
+    const parameters = new URLSearchParams(location.hash.slice(1));
+    for (const [key, fallback] of Object.entries(DEFAULTS)) this[key] = parameters.get(key) ?? fallback;
   }
 }
 
-/** The fragment that leads to a symbol. */
+/** The fragment of a view with this symbol chosen. */
 export function linkTo(symbol) {
   return `#${new URLSearchParams({ symbol })}`;
 }

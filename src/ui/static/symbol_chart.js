@@ -1,37 +1,37 @@
 /**
- * The chosen symbol over the last minutes: our bid and ask as a band, fills as marks on it, and the position below.
+ * The chart of the chosen symbol over the last minutes: our bid and ask as a band, fills as marks, and the position below.
  *
- * The past is read from the market log once; from then on the rows go on with it. Of what changes faster than rows come,
- * the chart has the newest. It is drawn when something has come, or time has moved on by a pixel. Spans, fills and positions
- * are in the order of time, so that what falls in a time is found without looking at the others.
+ * The history is read from the market log once, and then continued from the rows and fills of the frames. If the symbol
+ * changes faster than rows arrive, the chart has only the newest state. It is drawn when data has arrived, or time has
+ * advanced by a pixel. Spans, fills and positions are in order of time, for binary search.
  */
 
 import { Chart, extent, trace } from "./chart.js";
 import { byId, put } from "./dom.js";
 import { axisTime, signed, whole } from "./format.js";
 
-const BACK = 900_000; // milliseconds, as on the server
-const LEAST = 30_000;
-const GROWTH = 1.1; // from one time shown to the next longer one, while there is less than is to be shown
-const MOST = 20_000; // spans and fills that are kept
-const APART = 2; // pixels between two marks of one side, at least
-const NEAR = 7; // pixels from a fill within which it is meant
-const PATIENCE = 8000;
+const LOOKBACK = 900_000; // milliseconds, as on the server
+const MIN_WINDOW = 30_000; // the shortest time shown, in milliseconds
+const GROWTH = 1.1; // factor by which the time shown grows while the history is shorter than the chosen window
+const MAX_KEPT = 20_000; // spans, and fills
+const MARKS_APART = 2; // minimum pixels between two marks of one side
+const NEAR = 7; // pixels from a fill within which it is selected
+const TIMEOUT = 8000;
 
-export class Past {
-  /** @param {(quoteId: string) => void} onQuote a quote was chosen */
+export class SymbolChart {
+  /** @param {(quoteId: string) => void} onQuote called when a quote is chosen */
   constructor(onQuote) {
     this.figure = byId("chart-symbol");
     this.name = byId("chart-symbol-name");
     this.note = byId("chart-symbol-note");
     this.symbol = "";
-    this.seconds = BACK / 1000;
+    this.seconds = LOOKBACK / 1000;
     this.now = 0;
-    this.asked = null;
+    this.request = null;
     this.#clear();
     this.chart = new Chart(this.figure, [this.#pricePanel(), this.#positionPanel()], {
       read: (time) => this.#read(time),
-      told: () => this.#told(),
+      describe: () => this.#describe(),
       onPick: (time) => {
         const quote = this.#fillAt(time)?.quoteId ?? this.#spanAt(time)?.quoteId;
         if (quote) onQuote(quote);
@@ -42,19 +42,19 @@ export class Past {
   #clear() {
     this.known = false;
     this.since = 0;
-    this.spans = []; // { begins, ends, bid, ask, quoteId }; the last may end in time to come
+    this.spans = []; // { begins, ends, bid, ask, quoteId }; the last may end in the future
     this.fills = []; // { at, side, quantity, price, number, quoteId }
     this.number = 0; // of the last fill
     this.positions = []; // times and net quantities
-    this.version = -1; // of the last position; -1 before the row was looked at
+    this.version = -1; // of the last position; -1 before the first row after the history
   }
 
-  /** Whether the row was looked at since the past was read. */
+  /** True unless the history was read and no row has followed yet. */
   get followed() {
     return !this.known || this.version >= 0;
   }
 
-  /** Show a symbol; none if it is empty. */
+  /** Show a symbol; nothing if `symbol` is empty. */
   choose(symbol) {
     if (symbol === this.symbol) return;
     this.symbol = symbol;
@@ -63,28 +63,28 @@ export class Past {
     this.restart();
   }
 
-  /** Read the past anew, as after a gap. */
+  /** Read the history again, as after a gap. */
   async restart() {
-    this.asked?.abort();
+    this.request?.abort();
     this.#clear();
     this.chart.touch();
     const { symbol } = this;
     if (!symbol) return;
-    const asked = (this.asked = new AbortController());
-    const patience = setTimeout(() => asked.abort(), PATIENCE);
+    const request = (this.request = new AbortController());
+    const timeout = setTimeout(() => request.abort(), TIMEOUT);
     put(this.note, "Reading the log …");
     try {
-      const answer = await fetch(`/history/${encodeURIComponent(symbol)}`, { signal: asked.signal });
-      const body = await answer.json();
-      if (asked !== this.asked) return;
-      if (answer.ok) this.#begin(body);
+      const response = await fetch(`/history/${encodeURIComponent(symbol)}`, { signal: request.signal });
+      const body = await response.json();
+      if (request !== this.request) return;
+      if (response.ok) this.#begin(body);
       else put(this.note, `From now on only: ${body.detail || body.title}`);
     } catch {
-      if (asked === this.asked) put(this.note, "From now on only: the log was not read");
+      if (request === this.request) put(this.note, "From now on only: the log was not read");
     } finally {
-      clearTimeout(patience);
+      clearTimeout(timeout);
     }
-    if (asked === this.asked) this.known = true;
+    if (request === this.request) this.known = true;
     this.chart.touch();
   }
 
@@ -95,7 +95,7 @@ export class Past {
     for (const [at, side, quantity, price, count, quoteId] of fills) this.#add({ at, side, quantity, price: Number(price), number: count, quoteId });
   }
 
-  /** Add a fill, in its place: one that was reported may be older than others that came before it. */
+  /** Insert a fill in order of time: a reported fill may be older than those recorded before it. */
   #add(fill) {
     this.number = fill.number;
     let place = this.fills.length;
@@ -104,38 +104,38 @@ export class Past {
     this.chart.touch(fill.at);
   }
 
-  /** Show so many seconds, as far as they are known. */
+  /** Set the window to this many seconds. */
   window(seconds) {
-    this.seconds = Math.min(seconds, BACK / 1000);
+    this.seconds = Math.min(seconds, LOOKBACK / 1000);
     this.chart.touch();
   }
 
-  /** Go on with the symbol's row and its newest fills, at a server time. */
-  follow(line, fills, now) {
-    if (!this.known || !line || line.symbol !== this.symbol) return;
-    const { row } = line;
+  /** Continue with the symbol's row and its newest fills, at a server time. */
+  follow(row, fills, now) {
+    if (!this.known || !row || row.symbol !== this.symbol) return;
+    const { data } = row;
     if (!this.since) this.since = now;
-    if (this.version < 0) this.#positionsBefore(row);
-    if (row.position_version > this.version) {
-      this.version = row.position_version;
-      const at = Math.max(row.updatedAt ?? now, this.positions.at(-1)[0]);
-      this.positions.push([at, row.net_quantity]);
+    if (this.version < 0) this.#positionsBefore(data);
+    if (data.position_version > this.version) {
+      this.version = data.position_version;
+      const at = Math.max(data.updatedAt ?? now, this.positions.at(-1)[0]);
+      this.positions.push([at, data.net_quantity]);
       this.chart.touch(at);
     }
     for (const fill of fills) {
       if (fill.number > this.number) this.#add({ at: fill.createdAt, side: fill.side, quantity: fill.quantity, price: Number(fill.price), number: fill.number, quoteId: fill.quote_id });
     }
-    if (row.fills_recorded >= this.number) this.#followQuote(row, now);
+    if (data.fills_recorded >= this.number) this.#followQuote(data, now);
     this.#forget(now);
   }
 
-  /** From the fills that led to a position, the positions before it. */
-  #positionsBefore(row) {
-    this.version = row.position_version;
-    const led = this.fills.filter((fill) => fill.number <= row.position_version);
-    let net = row.net_quantity;
+  /** Compute the earlier positions from the present one and its fills. */
+  #positionsBefore(data) {
+    this.version = data.position_version;
+    const applied = this.fills.filter((fill) => fill.number <= data.position_version);
+    let net = data.net_quantity;
     const found = [];
-    for (const fill of led.toReversed()) {
+    for (const fill of applied.toReversed()) {
       found.push([fill.at, net]);
       net -= fill.side === "sell" ? fill.quantity : -fill.quantity;
     }
@@ -156,24 +156,24 @@ export class Past {
   }
 
   #forget(now) {
-    const old = now - BACK;
+    const old = now - LOOKBACK;
     const drop = (list, timeOf) => {
-      let count = Math.max(0, list.length - MOST);
+      let count = Math.max(0, list.length - MAX_KEPT);
       while (count < list.length - 1 && timeOf(list[count + 1]) < old) count += 1;
-      if (count > 200) list.splice(0, count); // a few at a time would copy the list again and again
+      if (count > 200) list.splice(0, count); // removing a few at a time would copy the list too often
     };
     drop(this.spans, spanTime);
     drop(this.fills, fillTime);
     drop(this.positions, positionTime);
   }
 
-  /** Let time run. */
+  /** Advance the window to a server time. */
   tick(time) {
-    const now = (this.now = Math.floor(time)); // whole, so that what is shown is as long from one picture to the next
+    const now = (this.now = Math.floor(time)); // whole, so that the window keeps its length from frame to frame
     if (!this.symbol || !this.chart.visible) return;
     const first = Math.min(this.spans[0]?.begins ?? now, this.fills[0]?.at ?? now);
-    const grown = Math.ceil(Math.log(Math.max(1, (now - first) / LEAST)) / Math.log(GROWTH));
-    const shown = Math.min(this.seconds * 1000, Math.round(LEAST * GROWTH ** grown));
+    const grown = Math.ceil(Math.log(Math.max(1, (now - first) / MIN_WINDOW)) / Math.log(GROWTH));
+    const shown = Math.min(this.seconds * 1000, Math.round(MIN_WINDOW * GROWTH ** grown));
     const pixel = shown / this.chart.size[0];
     if (this.chart.dirty || Math.abs(now - this.chart.to) >= pixel) this.chart.show(now - shown, now);
   }
@@ -196,7 +196,7 @@ export class Past {
     for (let index = firstFrom(this.fills, from, fillTime); index < this.fills.length && this.fills[index].at <= to; index += 1) yield this.fills[index];
   }
 
-  /** A position holds from its time until the next. */
+  /** Yield the positions in a time. Each holds until the next. */
   *#positionsIn(from, to) {
     let net;
     for (let index = Math.max(0, firstAfter(this.positions, from, positionTime) - 1); index < this.positions.length; index += 1) {
@@ -228,7 +228,7 @@ export class Past {
     for (const fill of this.#fillsIn(from, to)) yield fill.price;
   }
 
-  /** In rectangles, and what falls on one pixel in one: of thousands of spans no more are drawn than there is room for. */
+  /** Draw rectangles, and only one for all spans that fall on the same pixel. */
   #drawBand(pen) {
     const { context, y, colours } = pen;
     const [between, bids, asks] = [new Path2D(), new Path2D(), new Path2D()];
@@ -264,13 +264,13 @@ export class Past {
     if (group) yield group;
   }
 
-  /** An order that sells fills our bid, so we bought: a triangle that points up; else down. */
+  /** Draw a triangle for each fill: up if we bought, because the order sold to our bid; else down. */
   #drawFills({ context, x, y, colours, from, to }) {
     const last = { sell: -1, buy: -1 };
     const paths = { sell: new Path2D(), buy: new Path2D() };
     for (const { side, quantity, at, price: paid } of this.#fillsIn(from, to)) {
       const [left, top] = [x(at), y(paid)];
-      const place = Math.floor(left / APART);
+      const place = Math.floor(left / MARKS_APART);
       if (place === last[side]) continue;
       last[side] = place;
       const size = 3 + Math.min(3, Math.sqrt(quantity) / 2);
@@ -324,7 +324,7 @@ export class Past {
     return parts.join(" · ");
   }
 
-  #told() {
+  #describe() {
     const { from, to } = this.chart;
     const fills = firstAfter(this.fills, to, fillTime) - firstFrom(this.fills, from, fillTime);
     const span = this.#spanAt(this.now - 1);
@@ -337,18 +337,18 @@ const spanTime = (span) => span.begins;
 const fillTime = (fill) => fill.at;
 const positionTime = (position) => position[0];
 
-/** The place of the first of some that are in the order of time that is at a time, or after it. */
+/** The index of the first entry at a time or later; the list is in order of time. */
 function firstFrom(list, when, timeOf) {
-  return place(list, (one) => timeOf(one) >= when);
+  return firstIndex(list, (one) => timeOf(one) >= when);
 }
 
-/** The place of the first of them that is after a time. */
+/** The index of the first entry after a time. */
 function firstAfter(list, when, timeOf) {
-  return place(list, (one) => timeOf(one) > when);
+  return firstIndex(list, (one) => timeOf(one) > when);
 }
 
-/** The place of the first for which something is so that is so for all after it. */
-function place(list, is) {
+/** The index of the first entry that fulfils a condition, which all later entries fulfil too. */
+function firstIndex(list, is) {
   let [low, high] = [0, list.length];
   while (low < high) {
     const middle = (low + high) >> 1;
@@ -371,7 +371,7 @@ function widened(range, value) {
   return range ? [Math.min(range[0], value), Math.max(range[1], value)] : [value, value];
 }
 
-/** Of the points that fall on one pixel, the last. */
+/** Yield only the last of the points that fall on the same pixel. */
 function* thinned(points, x) {
   let before = null;
   for (const point of points) {
@@ -385,7 +385,7 @@ function same(one, other) {
   return one.quoteId === other.quoteId && one.bid === other.bid && one.ask === other.ask;
 }
 
-/** A price beside the axis, with as many digits as tell two marks apart. */
+/** A price beside the axis, with enough digits to distinguish two marks. */
 function price(value, step) {
   return value.toFixed(Math.max(0, Math.min(8, Math.ceil(-Math.log10(step) - 1e-9))));
 }
