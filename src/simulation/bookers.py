@@ -65,7 +65,7 @@ class Bookers:
                     response = await self._host.request(again, route, 6.0)
                     if response is not None and response.status not in (200, 503):
                         self._host.wrong.append(
-                            f"{fill.fill_id} is booked, but reported again {again} answers: {response.body!r}"
+                            f"{fill.fill_id} is recorded, but {again} refuses a second report of it: {response.body!r}"
                         )
                 return
             if response is not None and response.status != 503:

@@ -82,9 +82,9 @@ class Forgers:
         if not sessions:
             return
         session = self._draw.choice(sessions)
-        to = self._draw.choice([each.subject for each in session.subscriptions.values()])
+        pattern = self._draw.choice([each.subject for each in session.subscriptions.values()])
         place = f"{self._draw.getrandbits(88):022x}"
-        subject = ".".join(place if part in ("*", ">") else part for part in to.split("."))
+        subject = ".".join(place if part in ("*", ">") else part for part in pattern.split("."))
         reply = self._draw.choice(["", f"_INBOX.auditor.{place}", f"$JS.ACK.NONE.{place}.1.7.7.0.0", self._target()])
         data, headers = self._draw.choice(_ANSWERS)
         if self._draw.random() < 0.3:

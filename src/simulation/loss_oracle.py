@@ -37,7 +37,7 @@ class LossOracle:
         before = dict(self.latches.paused)
         why = self.latches.apply(message.seq, message.subject, message.data, counts=journal.is_append(message.headers))
         if why is not None:
-            self._violation(f"{message.subject} #{message.seq} is about no loss: {why}")
+            self._violation(f"{message.subject} #{message.seq} is not a valid message about a loss: {why}")
         for scope, pause in self.latches.paused.items():
             if scope not in before:
                 self.pauses += 1

@@ -50,7 +50,7 @@ MUTATIONS = [
         "    return 0\n",
     ),
     Mutation(
-        "a hole in what is delivered is not noticed",
+        "a gap in the deliveries is not noticed",
         "jet/tail.py",
         "if order != consumer.delivered + 1:",
         "if False:",
@@ -61,7 +61,9 @@ MUTATIONS = [
         '"opt_start_seq": self.sequence + 1}',
         '"opt_start_seq": self.sequence + 2}',
     ),
-    Mutation("silence is not noticed", "jet/tail.py", "            if consumer.silent:", "            if False:"),
+    Mutation(
+        "missing heartbeats are not noticed", "jet/tail.py", "            if consumer.silent:", "            if False:"
+    ),
     Mutation(
         "a tail reports itself current too early",
         "jet/tail.py",
@@ -70,7 +72,7 @@ MUTATIONS = [
     ),
     # --- wire: the fold that all share
     Mutation(
-        "what a fill leaves of the bid is not folded",
+        "the bid quantity that a fill leaves is not folded",
         "wire/market.py",
         "        self.remaining_bid = last.remaining_bid_quantity\n",
         "",
@@ -261,7 +263,7 @@ MUTATIONS = [
         "        write = None\n",
     ),
     Mutation(
-        "anybody's activation may be deactivated",
+        "an exchange may deactivate an activation that another has made",
         "exposure/limits.py",
         'if record is None or view.state != "active" or record.activation != request.activation:',
         'if record is None or view.state != "active":',
@@ -395,7 +397,7 @@ MUTATIONS = [
         "(Log.OFF_SINCE, Held.TIMED_OUT): (SwitchState.HOLDING, Held.TIMED_OUT)",
     ),
     Mutation(
-        "each copy of a put makes an activation of its own",
+        "each copy of a put makes another activation",
         "exchange/pending_quotes.py",
         "        pending = self._pending.get(request)\n",
         "        pending = None\n",
@@ -445,7 +447,7 @@ MUTATIONS = [
         "if False:",
     ),
     Mutation(
-        "a quote may be more than is reserved",
+        "a quote may exceed its reservation",
         "exposure/limits.py",
         "if requested > reserved:",
         "if False:",

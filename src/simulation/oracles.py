@@ -196,7 +196,7 @@ class Monitor:
         elif stream.name == INSTRUMENTS:
             key = message.subject.removeprefix(subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ""))
             if why := self._definitions.apply(message.seq, key, message.data):
-                self._violation(f"{message.subject} #{message.seq} is no definition: {why}")
+                self._violation(f"{message.subject} #{message.seq} is not a valid definition: {why}")
             self._revisions.add(message.seq, now, key, message.data)
         elif stream.name == SWITCHES and message.subject != KEY:
             self.losses.stored(message, self._world.now)
@@ -213,7 +213,9 @@ class Monitor:
             if version <= before or version.revision < before.revision:
                 self._violation(f"{event.quote_id} {version} is made active after {before}")
             if event.position_version > book.number:
-                self._violation(f"{event.quote_id} is made from a position that no fill has led to, of {book.number}")
+                self._violation(
+                    f"{event.quote_id} is made from a position that no fill has led to, after {book.number}"
+                )
             is_proposal = event.position_version == book.number and is_derived(event)
             if is_proposal and (difference := self._proposer.difference(event, book.net)):
                 self._violation(f"{event.quote_id} is not the quote that every maker proposes: {difference}")

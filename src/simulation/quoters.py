@@ -73,7 +73,7 @@ class Quoters:
         grants = [answer.reservation for answer in answers if answer.reservation is not None]
         if not grants:
             return
-        first, granted = (of(grants, key=lambda each: each.granted_at) for of in (min, max))
+        first, granted = (pick(grants, key=lambda grant: grant.granted_at) for pick in (min, max))
         if first.granted_at != granted.granted_at < first.expires_at:
             self._host.wrong.append(f"{quote_id} was requested twice, and granted twice: {answers}")
         reference = self._host.system.market.symbols[symbol].reference_price

@@ -105,17 +105,17 @@ class ReservationOracle:
             self._violation(f"{name} is changed: {', '.join(changed)}")
         if before.activated_at is None and after.activated_at is not None:
             if after.expires_at != after.activated_at + self._lifetime:
-                self._violation(f"{name} is activated at {after.activated_at}, and lives until {after.expires_at}")
+                self._violation(f"{name} is activated at {after.activated_at}, but expires at {after.expires_at}")
         elif after.expires_at != before.expires_at:
-            self._violation(f"{name} lives until {after.expires_at}, and not until {before.expires_at}")
+            self._violation(f"{name} expires at {after.expires_at}, not at {before.expires_at}")
         if before.state != "active" and after.state == "active":
-            self._violation(f"{name} was {before.state}, and is active again")
+            self._violation(f"{name} was {before.state}, but is active again")
         if before.activated_at is not None and after.activated_at != before.activated_at:
             self._violation(f"the activation of {name} is undone")
         if after.reserved_bid_quantity > before.reserved_bid_quantity:
-            self._violation(f"{name} holds more bids than before")
+            self._violation(f"{name} reserves more of the bid than before")
         if after.reserved_ask_quantity > before.reserved_ask_quantity:
-            self._violation(f"{name} holds more asks than before")
+            self._violation(f"{name} reserves more of the ask than before")
         is_shared = before.activation is not None and after.activation is None
         if is_shared and after.state == "active" and name not in self._regranted and self.runs_alone(after.granted_at):
             self._violation(f"{name} is activated twice by one exchange, and can no longer be deactivated")

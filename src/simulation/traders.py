@@ -75,7 +75,7 @@ def ordering(order: Order, host: ClientProcess) -> Any:
         result: OrderResult = await exchange.order(order)
         if waited > STALL:
             host.wrong.append(
-                f"{order.order_id} was sent at {sent:.3f}, read {waited:.3f} s later, and {result.status}"
+                f"{order.order_id} was sent at {sent:.3f}, read {waited:.3f} s later, but {result.status}"
             )
         if result.status == "rejected" and all(state.executes(order) for state in islice(states, since, None)):
             text = f"{order.order_id}, sent at {sent:.3f}, is rejected ({result.reason}) at {world.now:.3f}"
