@@ -19,8 +19,8 @@ async def main() -> None:
     tracing.configure("exchange", settings.stack.traces)
     access = Access.of(settings.stack)
     health = Health("exchange", "nats", "market")
-    seed, asking = settings.stack.nats_seed("exchange"), tls.client_context(settings.stack)
-    connection = Connection(settings.stack.url, "exchange", health, seed, asking)
+    seed, tls_context = settings.stack.nats_seed("exchange"), tls.client_context(settings.stack)
+    connection = Connection(settings.stack.url, "exchange", health, seed, tls_context)
     exchange = Exchange(settings.market, connection, health, utc_now)
     access.use_clock(exchange.clock)
     app = create_app(

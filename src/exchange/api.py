@@ -165,7 +165,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         opt=only(Role.FEED, Role.OPERATOR),
     )
     async def put_references(data: JSONBody[PutReferences]) -> ReferencesTaken:
-        return await exchange.refer(data, ASKER.get())
+        return await exchange.put_references(data, ASKER.get())
 
     return [
         post_order,

@@ -2,7 +2,7 @@
 
 Fills whose numbers leave a gap are quarantined, as every reader of the log does (`wire.market`), if the log itself has
 the gap. If the log contains the fills before them, this exchange has missed those and its book is wrong: the process
-ends before it decides another order. After its restart it reads the log anew, so this does not repeat.
+ends before it decides another order. After its restart it reads the log again, so this does not repeat.
 """
 
 import asyncio

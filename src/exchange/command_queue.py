@@ -37,7 +37,7 @@ class QueuedCommand(Generic[C, A]):
     """A command and the future of its answer.
 
     Attributes:
-        until: its deadline, in seconds of the monotonic clock.
+        deadline: in seconds of the monotonic clock.
         committing: True if an append with its decision may be in the log.
         asker: the digest of who sent it.
         invalid: the refusal of an order that the current instrument does not allow; it applies unless the order
@@ -46,7 +46,7 @@ class QueuedCommand(Generic[C, A]):
 
     command: C
     answer: "asyncio.Future[A]"
-    until: float
+    deadline: float
     committing: bool = False
     asker: str | None = None
     invalid: Refused | None = None
@@ -54,10 +54,10 @@ class QueuedCommand(Generic[C, A]):
     @property
     def wanted(self) -> bool:
         """True while its client may still be waiting. Checks the time too, because timers are late after a pause."""
-        return not self.answer.done() and time.monotonic() < self.until
+        return not self.answer.done() and time.monotonic() < self.deadline
 
     def check_wanted(self) -> None:
-        """Stop the processing of a command whose client was already told that nothing was done.
+        """Stop the processing of a command whose client was already answered that nothing was done.
 
         Raises:
             Refused: UNAVAILABLE.
@@ -90,8 +90,8 @@ class CommandQueue(Generic[C, A]):
         Raises:
             Refused: OVERLOADED.
         """
-        queue, most = (self._changes, MAX_CHANGES) if change else (self._orders, MAX_ORDERS)
-        if len(queue) >= most:
+        queue, maximum = (self._changes, MAX_CHANGES) if change else (self._orders, MAX_ORDERS)
+        if len(queue) >= maximum:
             raise Refused(Refusal.OVERLOADED, f"{len(queue)} commands wait on {self._symbol}")
         loop = asyncio.get_running_loop()
         queued: QueuedCommand[C, A] = QueuedCommand(
@@ -120,7 +120,7 @@ class CommandQueue(Generic[C, A]):
             self._codel.observe(self._waited(now), now)
 
     def _waited(self, now: float) -> float:
-        return now - self._orders[0].until + DEADLINE
+        return now - self._orders[0].deadline + DEADLINE
 
     def reply(self, queued: QueuedCommand[C, A], answer: A) -> None:
         """Answer a command, unless it has been answered."""
@@ -176,8 +176,8 @@ class CommandQueue(Generic[C, A]):
         self._timer = None
         now = time.monotonic()
         for queued in list(self._unanswered):
-            if now < queued.until:
-                self._timer = asyncio.get_running_loop().call_later(queued.until - now, self._expire)
+            if now < queued.deadline:
+                self._timer = asyncio.get_running_loop().call_later(queued.deadline - now, self._expire)
                 break
             if queued.committing:
                 self.refuse(queued, Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet"))

@@ -36,35 +36,35 @@ MAX_NAMED = 20
 """Symbols that a refusal names, at most."""
 
 Prices = Mapping[str, FeedPrice]
-"""By symbol."""
+"""Reference prices by symbol."""
 
 
-def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
+def checked(request: PutReferences, known: Definitions, now: datetime) -> Prices:
     """Return the prices in the form in which they are stored.
 
     Raises:
         Refused: INVALID_FIELD or UNKNOWN_SYMBOL: at least one price is not acceptable. The refusal names the first such
             field, and its detail gives the reasons for all, or for the first `MAX_NAMED`.
     """
-    age = (now - asked.time).total_seconds()
+    age = (now - request.time).total_seconds()
     if age > MAX_AGE.total_seconds():
         detail = f"`time` is {age:.3f} s ago, and prices that are older than {MAX_AGE.total_seconds():g} s are too old"
         raise Refused(Refusal.INVALID_FIELD, detail, field="time")
     if age < -MAX_AHEAD.total_seconds():
         detail = f"`time` is {-age:.3f} s in the future, by the broker's clock"
         raise Refused(Refusal.INVALID_FIELD, detail, field="time")
-    at = milliseconds(asked.time)
+    at = milliseconds(request.time)
     found: dict[str, FeedPrice] = {}
     wrong: list[FieldError] = []
     unknown: list[FieldError] = []
-    for symbol, price in asked.prices.items():
+    for symbol, price in request.prices.items():
         listing = known.listing(symbol)
         if listing is None:
             name = symbol if subjects.is_name(symbol) else ascii(symbol[:40])
             unknown.append(FieldError(f"prices.{name}", "is the price of no symbol that is traded here"))
             continue
         try:
-            _check(symbol, price, listing, asked.time, age)
+            _check(symbol, price, listing, request.time, age)
         except FieldError as error:
             wrong.append(error)
         else:
@@ -75,7 +75,7 @@ def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
         errors = "; ".join(str(error) for error in refused[:MAX_NAMED])
         more = f"; and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
         refusal = Refusal.INVALID_FIELD if wrong else Refusal.UNKNOWN_SYMBOL
-        raise Refused(refusal, f"{errors}{more}: nothing was taken", field=refused[0].field)
+        raise Refused(refusal, f"{errors}{more}: nothing was stored", field=refused[0].field)
     return found
 
 
@@ -90,7 +90,7 @@ def check_room(prices: Prices, waiting: Prices, known: Definitions) -> None:
     try:
         updated_references(known, {**waiting, **prices})
     except FieldError as error:
-        raise Refused(Refusal.INVALID_FIELD, f"{error}: nothing was taken", field=error.field) from error
+        raise Refused(Refusal.INVALID_FIELD, f"{error}: nothing was stored", field=error.field) from error
 
 
 def _check(symbol: str, price: Decimal, listing: Listing, time: datetime, age: float) -> None:
@@ -120,13 +120,13 @@ class Feed:
         """The caller must keep `listings` running."""
         self._connection = connection
         self._listings = listings
-        self._wanted: dict[str, FeedPrice] = {}
+        self._gathered: dict[str, FeedPrice] = {}
         self._writing: Prices = {}
         self._askers: set[str] = set()
         self._stored: asyncio.Future[int] | None = None
         self._arrived = asyncio.Event()
 
-    async def put(self, asked: PutReferences, now: datetime, by: str) -> ReferencesTaken:
+    async def put(self, request: PutReferences, now: datetime, by: str) -> ReferencesTaken:
         """Store these reference prices, as requested by `by`. A repeated request does no harm.
 
         Raises:
@@ -134,29 +134,29 @@ class Feed:
         """
         try:
             await self._listings.confirm()
-            prices = checked(asked, self._listings.definitions, now)
-            check_room(prices, {**self._writing, **self._wanted}, self._listings.definitions)
+            prices = checked(request, self._listings.definitions, now)
+            check_room(prices, {**self._writing, **self._gathered}, self._listings.definitions)
             async with asyncio.timeout(2 * DEADLINE):
                 revision = await asyncio.shield(self._gather(prices, by))
         except Refused as refused:
-            metrics.REFERENCES.labels(refused.refusal.slug).inc(len(asked.prices))
+            metrics.REFERENCES.labels(refused.refusal.slug).inc(len(request.prices))
             raise
         except TimeoutError as error:
-            metrics.REFERENCES.labels(Refusal.OUTCOME_UNKNOWN.slug).inc(len(asked.prices))
+            metrics.REFERENCES.labels(Refusal.OUTCOME_UNKNOWN.slug).inc(len(request.prices))
             raise Refused(Refusal.OUTCOME_UNKNOWN, "the prices are not known to be stored") from error
-        metrics.REFERENCES.labels("taken").inc(len(asked.prices))
+        metrics.REFERENCES.labels("taken").inc(len(request.prices))
         return ReferencesTaken(symbols=len(prices), revision=revision)
 
     def _gather(self, prices: Prices, by: str) -> "asyncio.Future[int]":
         """Add the prices to the next message, and return the future of the sequence at which they are stored."""
         for symbol, newer in prices.items():
-            waiting = self._wanted.get(symbol)
+            waiting = self._gathered.get(symbol)
             if waiting is None or newer.base != waiting.base or newer.time >= waiting.time:
-                self._wanted[symbol] = newer
+                self._gathered[symbol] = newer
         self._askers.add(by)
         if self._stored is None:
             self._stored = asyncio.get_running_loop().create_future()
-            self._stored.add_done_callback(_retrieved)
+            self._stored.add_done_callback(_mark_retrieved)
         self._arrived.set()
         return self._stored
 
@@ -166,12 +166,12 @@ class Feed:
         while True:
             await self._arrived.wait()
             began = loop.time()
-            wanted, askers, stored = self._wanted, self._askers, self._stored
-            self._wanted, self._askers, self._stored = {}, set(), None
-            self._writing = wanted
+            gathered, askers, stored = self._gathered, self._askers, self._stored
+            self._gathered, self._askers, self._stored = {}, set(), None
+            self._writing = gathered
             self._arrived.clear()
             try:
-                revision = await self._write(wanted, ", ".join(sorted(filter(None, askers))))
+                revision = await self._write(gathered, ", ".join(sorted(filter(None, askers))))
             except Refused as refused:
                 if stored is not None:
                     stored.set_exception(refused)
@@ -181,7 +181,7 @@ class Feed:
             self._writing = {}
             await asyncio.sleep(max(0.0, began + MIN_INTERVAL - loop.time()))
 
-    async def _write(self, wanted: Prices, by: str) -> int:
+    async def _write(self, gathered: Prices, by: str) -> int:
         """Store the table with these prices, and return a sequence of the bucket that includes them.
 
         Raises:
@@ -192,7 +192,7 @@ class Feed:
                 while True:
                     await self._listings.confirm()
                     known = self._listings.definitions
-                    value = updated_references(known, wanted)
+                    value = updated_references(known, gathered)
                     if value is None:
                         return known.head
                     outcome = await journal.append(
@@ -213,7 +213,7 @@ class Feed:
             raise Refused(Refusal.OUTCOME_UNKNOWN, "the prices are not known to be stored") from error
 
 
-def _retrieved(future: "asyncio.Future[int]") -> None:
-    """Retrieve the exception, because nobody may wait for the future any more."""
+def _mark_retrieved(future: "asyncio.Future[int]") -> None:
+    """Mark the exception as retrieved, because there may be no waiter left."""
     if not future.cancelled():
         future.exception()

@@ -120,13 +120,13 @@ class Lane:
             async with asyncio.timeout(DEADLINE):
                 accepted = await self._accepted(request)
         except TimeoutError as error:
-            raise Refused(Refusal.UNAVAILABLE, "this exchange is behind the market log; nothing was done") from error
+            raise Refused(Refusal.UNAVAILABLE, "this exchange lags behind the market log; nothing was done") from error
         if accepted is not None:
             return accepted
         return await self._pending_quotes.put(book.checked_quote(request, self._listed.instrument), asker)
 
-    def is_behind(self, revision: int) -> bool:
-        """Return True if that revision of the instrument is newer than the one known here."""
+    def lacks_revision(self, revision: int) -> bool:
+        """Return True if a revision of the instrument is newer than the one known here."""
         return revision > self._listed.revision
 
     @property
@@ -143,8 +143,9 @@ class Lane:
         return cast("asyncio.Future[Quote]", answer)
 
     async def _accepted(self, request: QuoteRequest) -> Quote | None:
-        """Return the quote if it is already the latest; None if it may become the latest. An attempt is refused as too
-        far only on a fold that is at the log's head.
+        """Return the quote if it is already the latest; None if it may become the latest.
+
+        An attempt is refused as too far only if the fold is at the log's head.
         """
         while True:
             accepted = book.accepted_quote(self.market, request)
@@ -329,20 +330,20 @@ class Lane:
         )
         return book.quote_of(event)
 
-    async def _commit_withdrawal(self, queued: _Queued, wanted: _Withdraw) -> Quote:
+    async def _commit_withdrawal(self, queued: _Queued, withdrawal: _Withdraw) -> Quote:
         while True:
             queued.check_wanted()
             now = self._clock()
             try:
-                event = book.withdraw(self.market, wanted.quote_id, now, wanted.asker)
+                event = book.withdraw(self.market, withdrawal.quote_id, now, withdrawal.asker)
             except Refused:
                 if not await self._is_final():
                     continue
                 raise
-            wanted.quote_id = event.quote_id  # a newer quote that is appended before this one is not withdrawn
+            withdrawal.quote_id = event.quote_id  # a newer quote that is appended before this one is not withdrawn
             quote = book.active_quote(self.market, now)
             queued.committing = True
-            if await self._append_event(event, wanted.span):
+            if await self._append_event(event, withdrawal.span):
                 break
             queued.committing = False
         metrics.QUOTES.labels("withdrawn").inc()

@@ -125,7 +125,7 @@ class Exchange:
         """Handle `PUT /quotes/{symbol}`. A newer quote of the same asker supersedes those that are still pending."""
         lane = await self._lane_of(symbol)
         self.clock.check()
-        if request.revision is not None and lane.is_behind(request.revision):
+        if request.revision is not None and lane.lacks_revision(request.revision):
             await self._listings.confirm()
         return await lane.put_quote(request, asker)
 
@@ -191,7 +191,7 @@ class Exchange:
             log.info("defined", key=change.key, by=by, **{name: after for name, (_, after) in change.differs.items()})
         return listed(symbol, self._listings.known[symbol]), self._listings.definitions.defined_at(symbol)
 
-    async def refer(self, asked: PutReferences, by: str) -> ReferencesTaken:
+    async def put_references(self, request: PutReferences, by: str) -> ReferencesTaken:
         """Store reference prices, as requested by `by`, for `PUT /references`.
 
         Raises:
@@ -200,7 +200,7 @@ class Exchange:
         if self._stopping:
             raise Refused(Refusal.UNAVAILABLE, "this exchange is stopping")
         self.clock.check()
-        return await self._feed.put(asked, self.clock(), by)
+        return await self._feed.put(request, self.clock(), by)
 
     async def confirm(self, symbol: str | None = None) -> None:
         """Wait until the book of a symbol, or of all, has everything that was in the log when this was called.
@@ -299,11 +299,11 @@ class Exchange:
         await asyncio.gather(*(lane.settle(STOP_PATIENCE) for lane in self._lanes))
 
     def _handlers(self) -> list[rpc.Handler]:
-        async def put_quote(asked: PutQuote) -> Quote:
-            return await self.put_quote(asked.symbol, asked.quote, rpc.asker())
+        async def put_quote(request: PutQuote) -> Quote:
+            return await self.put_quote(request.symbol, request.quote, rpc.asker())
 
-        async def withdraw(asked: WithdrawQuote) -> Quote:
-            return await self.withdraw(asked.symbol, asked.quote_id, rpc.asker())
+        async def withdraw(request: WithdrawQuote) -> Quote:
+            return await self.withdraw(request.symbol, request.quote_id, rpc.asker())
 
         return [
             rpc.Handler(subjects.Rpc.PUT_QUOTE, PutQuote, put_quote),

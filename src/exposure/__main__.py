@@ -20,8 +20,8 @@ async def main() -> None:
     tracing.configure("exposure", settings.stack.traces)
     access = Access.of(settings.stack)
     health = Health("exposure", "nats", "reservations", "market")
-    seed, asking = settings.stack.nats_seed("exposure"), tls.client_context(settings.stack)
-    connection = Connection(settings.stack.url, "exposure", health, seed, asking)
+    seed, tls_context = settings.stack.nats_seed("exposure"), tls.client_context(settings.stack)
+    connection = Connection(settings.stack.url, "exposure", health, seed, tls_context)
     service = ExposureService(settings, connection, health, utc_now)
     access.use_clock(service.clock)
     app = create_app(

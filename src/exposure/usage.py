@@ -176,12 +176,12 @@ class Usage:
     def view(self, record: ReservationRecord) -> Reservation:
         """Return a record's reservation in its current state, according to the market log."""
         market = self.market(record.symbol)
-        now, how = held_lots(record, market), end_reason(record, market)
+        held, reason = held_lots(record, market), end_reason(record, market)
         return msgspec.structs.replace(
             record.reservation,
-            reserved_bid_quantity=now.bid,
-            reserved_ask_quantity=now.ask,
-            state="expired" if how == "expired" else "released" if how else record.state,
+            reserved_bid_quantity=held.bid,
+            reserved_ask_quantity=held.ask,
+            state="expired" if reason == "expired" else "released" if reason else record.state,
         )
 
     def reservation(self, reservation_id: str) -> Reservation:
@@ -197,7 +197,7 @@ class Usage:
             return self._expired[reservation_id]
         raise Refused(Refusal.NOT_FOUND, f"no reservation {reservation_id}: never granted, or ended long ago")
 
-    # --- inside ---------------------------------------------------------------------------------------------------
+    # --- internals ------------------------------------------------------------------------------------------------
 
     def _is_due(self, deadline: datetime, reservation_id: str) -> bool:
         """Return True if that is still a reservation's deadline: an activation since then has extended it."""
@@ -253,10 +253,10 @@ class Usage:
         for reservation_id in [each for each in holding if _has_ended(self._records[each], market)]:
             holding.discard(reservation_id)
             self.changed[reservation_id] = None
-        beside = self.used_by_others(symbol)
+        others = self.used_by_others(symbol)
         used = largest(held_lots(record, market) for record in self.holders(symbol))
         self._used[symbol] = used
-        self.total = Lots(beside.bid + used.bid, beside.ask + used.ask)
+        self.total = Lots(others.bid + used.bid, others.ask + used.ask)
 
 
 class Draft(Usage):
@@ -278,14 +278,14 @@ class Draft(Usage):
 
     def add(self, record: ReservationRecord) -> None:
         """Add a record, on which the next requests are decided."""
-        beside = self.used_by_others(record.symbol)
+        others = self.used_by_others(record.symbol)
         self._drafted.pop(record.reservation_id, None)
         self._drafted[record.reservation_id] = record
         self._drafted_for.setdefault(record.symbol, {})[record.reservation_id] = None
         market = self.market(record.symbol)
         used = largest(held_lots(each, market) for each in self.holders(record.symbol))
         self._used[record.symbol] = used
-        self.total = Lots(beside.bid + used.bid, beside.ask + used.ask)
+        self.total = Lots(others.bid + used.bid, others.ask + used.ask)
 
     def record(self, reservation_id: str) -> ReservationRecord | None:
         """As in the fold, or as drafted."""

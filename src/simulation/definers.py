@@ -57,7 +57,7 @@ class Feeds:
         asked = PutReferences(time=time, prices=prices)
 
         async def send_prices(exchange: Any) -> Any:
-            return await exchange.refer(asked, "feed")
+            return await exchange.put_references(asked, "feed")
 
         self._host.world.trace.add("client", "tells", f"the prices of {', '.join(sorted(named))}")
         await self._host.request(self._host.one_of("exchange"), send_prices, 3.0)

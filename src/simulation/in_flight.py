@@ -25,7 +25,7 @@ def _of_exchange(exchange: Any) -> Iterator[str]:
             yield f"the order id {order_id} for an append"
     for lane in exchange._lanes:
         for waiting in lane._queue._unanswered:
-            yield f"without an answer {waiting.until}: {waiting.command}"
+            yield f"without an answer {waiting.deadline}: {waiting.command}"
         for request in lane._pending_quotes._pending:
             yield f"{request.quote_id} on its way"
 

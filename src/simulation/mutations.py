@@ -168,7 +168,7 @@ MUTATIONS = [
     Mutation(
         "a command is decided after its client was answered that nothing was done",
         "exchange/command_queue.py",
-        "return not self.answer.done() and time.monotonic() < self.until",
+        "return not self.answer.done() and time.monotonic() < self.deadline",
         "return True",
     ),
     Mutation(
@@ -412,7 +412,7 @@ MUTATIONS = [
     Mutation(
         "a withdrawal without a quote id withdraws whatever is active when it is decided",
         "exchange/lane.py",
-        "            wanted.quote_id = event.quote_id",
+        "            withdrawal.quote_id = event.quote_id",
         "            pass",
     ),
     Mutation(

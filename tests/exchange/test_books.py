@@ -110,10 +110,10 @@ async def test_an_order_whose_fills_were_quarantined_is_not_answered_filled(
     payload = msgspec.json.encode(quarantined)
     await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), payload)
     await exchange.order(order(quantity=1))
-    asked = await start_exchange() if restarted else exchange
+    instance = await start_exchange() if restarted else exchange
     sent = order(order_id="quarantined", quantity=1, limit_price=Decimal("1.00"))
-    assert (await asked.order(sent)).reason == "not_marketable"
-    assert [fill.fill_id for fill in (await asked.order(order(quantity=1))).fills] == ["AAA-f3"]
+    assert (await instance.order(sent)).reason == "not_marketable"
+    assert [fill.fill_id for fill in (await instance.order(order(quantity=1))).fills] == ["AAA-f3"]
 
 
 async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_and_recovers_at_its_restart(
@@ -139,8 +139,8 @@ async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_and_reco
             await wrong._task
         assert ended.group_contains(MissedFills, match="holds fills from 2 on")
         assert lagging._lanes.of("AAA").market.fill_number == 1
-    async with running(broker) as anew:
-        assert [fill.fill_id for fill in (await anew.order(order(quantity=1))).fills] == ["AAA-f4"]
+    async with running(broker) as restarted_exchange:
+        assert [fill.fill_id for fill in (await restarted_exchange.order(order(quantity=1))).fills] == ["AAA-f4"]
 
 
 def test_a_book_that_begins_with_one_message_continues_with_the_next_ones(broker: Broker) -> None:

@@ -51,7 +51,7 @@ def known() -> Definitions:
     return found
 
 
-def asked(seconds: float = 0.0, **prices: str) -> PutReferences:
+def put_references(seconds: float = 0.0, **prices: str) -> PutReferences:
     """Prices of a feed at `seconds` after NOW."""
     return PutReferences(
         time=NOW + timedelta(seconds=seconds), prices={symbol: Decimal(price) for symbol, price in prices.items()}
@@ -61,19 +61,19 @@ def asked(seconds: float = 0.0, **prices: str) -> PutReferences:
 @pytest.mark.parametrize(
     ("of", "refusal", "field", "detail"),
     [
-        (asked(AAA="101.005"), Refusal.INVALID_FIELD, "prices.AAA", "multiple of the tick 0.01"),
-        (asked(AAA="0"), Refusal.INVALID_FIELD, "prices.AAA", "greater than zero"),
-        (asked(AAA="1000000001"), Refusal.INVALID_FIELD, "prices.AAA", "at most"),
-        (asked(AAA="111.11"), Refusal.INVALID_FIELD, "prices.AAA", "0.1 of it from 101.00"),
-        (asked(AAA="90.89"), Refusal.INVALID_FIELD, "prices.AAA", "0.1 of it from 101.00"),
-        (asked(WIDE="150.5"), Refusal.INVALID_FIELD, "prices.WIDE", "0.5 of it from 100.00"),
-        (asked(AAA="101.00", WIDE="100.2", TTL="1"), Refusal.INVALID_FIELD, "prices.WIDE", "`prices.TTL`"),
-        (asked(NONE="101.00"), Refusal.UNKNOWN_SYMBOL, "prices.NONE", "no symbol that is traded"),
-        (asked(NONE="1", AAA="1"), Refusal.INVALID_FIELD, "prices.AAA", "`prices.NONE`"),
-        (asked(-10.001, AAA="101.00"), Refusal.INVALID_FIELD, "time", "older than 10 s"),
-        (asked(-3, TTL="100.00"), Refusal.INVALID_FIELD, "time", "TTL has a `reference_ttl` of 2 s"),
-        (asked(-2, AAA="101.00"), Refusal.INVALID_FIELD, "time", "before that of the price of AAA in force"),
-        (asked(1.001, AAA="101.00"), Refusal.INVALID_FIELD, "time", "in the future"),
+        (put_references(AAA="101.005"), Refusal.INVALID_FIELD, "prices.AAA", "multiple of the tick 0.01"),
+        (put_references(AAA="0"), Refusal.INVALID_FIELD, "prices.AAA", "greater than zero"),
+        (put_references(AAA="1000000001"), Refusal.INVALID_FIELD, "prices.AAA", "at most"),
+        (put_references(AAA="111.11"), Refusal.INVALID_FIELD, "prices.AAA", "0.1 of it from 101.00"),
+        (put_references(AAA="90.89"), Refusal.INVALID_FIELD, "prices.AAA", "0.1 of it from 101.00"),
+        (put_references(WIDE="150.5"), Refusal.INVALID_FIELD, "prices.WIDE", "0.5 of it from 100.00"),
+        (put_references(AAA="101.00", WIDE="100.2", TTL="1"), Refusal.INVALID_FIELD, "prices.WIDE", "`prices.TTL`"),
+        (put_references(NONE="101.00"), Refusal.UNKNOWN_SYMBOL, "prices.NONE", "no symbol that is traded"),
+        (put_references(NONE="1", AAA="1"), Refusal.INVALID_FIELD, "prices.AAA", "`prices.NONE`"),
+        (put_references(-10.001, AAA="101.00"), Refusal.INVALID_FIELD, "time", "older than 10 s"),
+        (put_references(-3, TTL="100.00"), Refusal.INVALID_FIELD, "time", "TTL has a `reference_ttl` of 2 s"),
+        (put_references(-2, AAA="101.00"), Refusal.INVALID_FIELD, "time", "before that of the price of AAA in force"),
+        (put_references(1.001, AAA="101.00"), Refusal.INVALID_FIELD, "time", "in the future"),
     ],
 )
 def test_unacceptable_prices_are_refused_and_named(
@@ -88,12 +88,12 @@ def test_unacceptable_prices_are_refused_and_named(
 @pytest.mark.parametrize(
     ("of", "written"),
     [
-        (asked(AAA="111.10"), {"AAA": "111.10"}),
-        (asked(AAA="90.9"), {"AAA": "90.90"}),
-        (asked(WIDE="150"), {"WIDE": "150.0"}),
-        (asked(-1, AAA="101.00"), {"AAA": "101.00"}),
-        (asked(-9.9, WIDE="100"), {"WIDE": "100.0"}),
-        (asked(1, AAA="102.00", TTL="99.50"), {"AAA": "102.00", "TTL": "99.50"}),
+        (put_references(AAA="111.10"), {"AAA": "111.10"}),
+        (put_references(AAA="90.9"), {"AAA": "90.90"}),
+        (put_references(WIDE="150"), {"WIDE": "150.0"}),
+        (put_references(-1, AAA="101.00"), {"AAA": "101.00"}),
+        (put_references(-9.9, WIDE="100"), {"WIDE": "100.0"}),
+        (put_references(1, AAA="102.00", TTL="99.50"), {"AAA": "102.00", "TTL": "99.50"}),
     ],
 )
 def test_acceptable_prices_are_returned_with_the_ticks_decimals(of: PutReferences, written: dict[str, str]) -> None:
@@ -202,7 +202,7 @@ async def test_prices_sent_together_are_stored_in_few_messages_and_the_newest_co
     async def send(number: int) -> None:
         time = now - timedelta(seconds=1) + timedelta(milliseconds=number)
         price = Decimal(100) + Decimal(number) / 100
-        await exchange.refer(PutReferences(time=time, prices={"AAA": price, "BBB": price}), "feed")
+        await exchange.put_references(PutReferences(time=time, prices={"AAA": price, "BBB": price}), "feed")
 
     await asyncio.gather(*(send(number) for number in range(100)))
     assert await tables(broker) - before <= 10
@@ -220,7 +220,7 @@ async def test_a_price_without_room_in_the_table_is_refused_alone(
 
     async def send(symbol: str, time: datetime) -> None:
         try:
-            found.append(await exchange.refer(PutReferences(time=time, prices={symbol: Decimal(101)}), symbol))
+            found.append(await exchange.put_references(PutReferences(time=time, prices={symbol: Decimal(101)}), symbol))
         except Refused as refused:
             found.append(refused)
 
@@ -241,7 +241,7 @@ async def test_two_exchanges_and_an_operator_write_at_the_same_time_and_nothing_
 
     async def send(by: Exchange, symbol: str) -> None:
         for number in range(1, 6):
-            await by.refer(PutReferences(time=by.clock(), prices={symbol: Decimal(100 + number)}), "feed")
+            await by.put_references(PutReferences(time=by.clock(), prices={symbol: Decimal(100 + number)}), "feed")
 
     async def define() -> None:
         for size in range(1, 6):
@@ -262,14 +262,14 @@ async def test_while_the_broker_is_away_no_price_is_reported_stored_and_afterwar
         sent = PutReferences(time=exchange.clock(), prices={"AAA": Decimal(101)})
         own_broker.server.kill()
         with pytest.raises(Refused) as caught:
-            await exchange.refer(sent, "feed")
+            await exchange.put_references(sent, "feed")
         assert caught.value.refusal.retryable
         own_broker.server.start()
         monkeypatch.setattr(feed, "DEADLINE", 60.0)
 
         async def taken() -> bool:
             try:
-                await exchange.refer(PutReferences(time=exchange.clock(), prices=sent.prices), "feed")
+                await exchange.put_references(PutReferences(time=exchange.clock(), prices=sent.prices), "feed")
             except Refused:
                 return False
             return True

@@ -79,14 +79,14 @@ async def test_the_expiry_of_a_quote_is_appended_once(
     exposure.lifetime = 0.3
     quote = await quoted(exchange)
     other = await start_exchange()
-    for asked in (exchange, other, exchange, await start_exchange()):
-        await eventually(lambda asked=asked: asked.clock() >= quote.expires_at)  # each has its own clock
-        assert (await asked.order(order())).reason == "quote_expired"
+    for instance in (exchange, other, exchange, await start_exchange()):
+        await eventually(lambda instance=instance: instance.clock() >= quote.expires_at)  # each has its own clock
+        assert (await instance.order(order())).reason == "quote_expired"
         with pytest.raises(Refused) as caught:
-            asked.quote("AAA")
+            instance.quote("AAA")
         assert caught.value.refusal is Refusal.QUOTE_EXPIRED
         with pytest.raises(Refused) as caught:
-            await asked.withdraw("AAA")
+            await instance.withdraw("AAA")
         assert caught.value.refusal is Refusal.QUOTE_EXPIRED
     assert len(await messages(broker)) == 2
     exposure.lifetime = 30.0

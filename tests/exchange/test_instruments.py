@@ -69,11 +69,11 @@ async def test_a_revision_that_the_instrument_does_not_have_is_refused(exchange:
 
 
 async def test_a_quote_made_by_hand_need_not_name_a_revision(exchange: Exchange, broker: Broker) -> None:
-    asked = quote_request(quote_id="by-hand", revision=None)
-    made = await exchange.put_quote("AAA", asked)
+    request = quote_request(quote_id="by-hand", revision=None)
+    made = await exchange.put_quote("AAA", request)
     assert made.revision == await revision(exchange)
     await redefine(broker.connection, "AAA", quote_size=3)
-    assert await exchange.put_quote("AAA", asked) == made, "the same quote sent again gets the same answer"
+    assert await exchange.put_quote("AAA", request) == made, "the same quote sent again gets the same answer"
 
 
 @pytest.mark.parametrize("state", ["paused", "delisted"])
@@ -260,12 +260,12 @@ async def test_a_symbol_that_was_defined_a_moment_ago_is_known(exchange: Exchang
 async def test_a_flood_of_unknown_symbols_causes_few_requests_to_the_broker(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = 0
+    requests = 0
     end = journal.end
 
     async def counted(*arguments: Any) -> int:
-        nonlocal asked
-        asked += 1
+        nonlocal requests
+        requests += 1
         return await end(*arguments)
 
     monkeypatch.setattr(journal, "end", counted)
@@ -276,7 +276,7 @@ async def test_a_flood_of_unknown_symbols_causes_few_requests_to_the_broker(
         )
         assert {answer.refusal for answer in answers if isinstance(answer, Refused)} == {Refusal.UNKNOWN_SYMBOL}
         assert len(answers) == 200
-    assert asked <= 2 + (asyncio.get_running_loop().time() - began) / LOOK_UP_INTERVAL
+    assert requests <= 2 + (asyncio.get_running_loop().time() - began) / LOOK_UP_INTERVAL
 
 
 @pytest.mark.parametrize("name", ["quote_ttl", "grace", "id_window"])
@@ -286,9 +286,9 @@ async def test_an_exchange_started_with_other_terms_decides_nothing(
     terms = msgspec.structs.replace(broker.market.terms, **{name: 7.0})
     await definition_log.define(broker.connection, lambda known: changes(known, terms, {}, stopped=True))
     await eventually(lambda: exchange._listings.differs)
-    for asked in (exchange.confirm(), exchange.put_quote("AAA", quote_request(revision=1))):
+    for attempt in (exchange.confirm(), exchange.put_quote("AAA", quote_request(revision=1))):
         with pytest.raises(Refused, match=f"{name} is .*, and not 7") as caught:
-            await asked
+            await attempt
         assert caught.value.refusal is Refusal.UNAVAILABLE
     assert "terms" in {waiting.name for waiting in exchange._health.report().waiting_for}
 

@@ -48,7 +48,7 @@ async def test_a_quote_that_is_resent_while_exposure_is_slow_has_one_activation_
     await eventually(lambda: exposure.activated[-1].attempt == 2)
     hold.set()
     assert {(await answer).quote_id for answer in answers} == {"AAA-v0-a2"}
-    assert len({asked.activation for asked in exposure.activated if asked.attempt == 2}) == 1
+    assert len({each.activation for each in exposure.activated if each.attempt == 2}) == 1
     assert [event.attempt for event in await events(broker)] == [1, 2]
 
 
@@ -70,8 +70,8 @@ async def test_an_activation_whose_reply_is_lost_is_resent_with_its_token(
     monkeypatch.setattr(pending_quotes, "rpc", _Rpc(lossy))
     quote = await exchange.put_quote("AAA", quote_request(attempt=2))
     assert quote.quote_id == "AAA-v0-a2"
-    assert len([asked for asked in exposure.activated if asked.attempt == 2]) == 3
-    assert len({asked.activation for asked in exposure.activated if asked.attempt == 2}) == 1
+    assert len([each for each in exposure.activated if each.attempt == 2]) == 3
+    assert len({each.activation for each in exposure.activated if each.attempt == 2}) == 1
     assert exposure.deactivated == []
 
 
@@ -87,10 +87,10 @@ async def test_a_quote_that_no_caller_waits_for_is_deactivated_and_never_active(
 ) -> None:
     await quoted(exchange)
     hold = exposure.hold = asyncio.Event()
-    asked = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
+    pending = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
     await eventually(lambda: exposure.activated[-1].attempt == 2)
-    asked.cancel()
-    await asyncio.wait([asked])
+    pending.cancel()
+    await asyncio.wait([pending])
     hold.set()
     exposure.hold = None
     await eventually(lambda: exposure.deactivated)
@@ -109,7 +109,7 @@ async def test_a_quote_that_is_resent_after_its_deactivation_has_another_token(
     await eventually(lambda: exposure.deactivated)
     exposure.refuse = None
     await quoted(exchange, attempt=2)
-    tokens = {asked.activation for asked in exposure.activated if asked.attempt == 2}
+    tokens = {each.activation for each in exposure.activated if each.attempt == 2}
     assert len(tokens) >= 2
     assert exposure.activated[-1].activation not in {each.activation for each in exposure.deactivated}
 
@@ -135,7 +135,7 @@ async def test_a_copy_that_arrives_while_the_outcome_is_unknown_joins_the_pendin
     joined = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
     go_on.set()
     assert (await joined).quote_id == "AAA-v0-a2"
-    assert len([asked for asked in exposure.activated if asked.attempt == 2]) == 1
+    assert len([each for each in exposure.activated if each.attempt == 2]) == 1
 
 
 async def test_a_quote_whose_deadline_passes_before_its_commit_is_deactivated_and_can_be_resent(
@@ -187,9 +187,9 @@ async def test_only_the_newest_of_an_askers_pending_quotes_continues(
     exposure.hold = None
     found = await asyncio.gather(third, beside, return_exceptions=True)
     assert isinstance(found[1], Quote)
-    ended = {asked.activation for asked in exposure.activated if asked.attempt in (2, 3)}
-    await eventually(lambda: {asked.activation for asked in exposure.deactivated} >= ended)
-    assert {asked.attempt for asked in exposure.activated} == {1, 2, 3, 5, 6}
+    ended = {each.activation for each in exposure.activated if each.attempt in (2, 3)}
+    await eventually(lambda: {each.activation for each in exposure.deactivated} >= ended)
+    assert {each.attempt for each in exposure.activated} == {1, 2, 3, 5, 6}
     assert exchange.quote("AAA").attempt == 6
     assert not {2, 3, 4} & {event.attempt for event in await events(broker)}
 

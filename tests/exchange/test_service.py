@@ -183,11 +183,11 @@ async def test_a_stale_quote_is_refused_before_its_reservation_is_touched(
     await quoted(exchange)
     await exchange.order(order())
     await quoted(exchange, position_version=1)
-    asked = len(exposure.activated)
+    activations = len(exposure.activated)
     with pytest.raises(Refused) as caught:
         await exchange.put_quote("AAA", quote_request(attempt=7))
     assert caught.value.refusal is Refusal.STALE_QUOTE
-    assert len(exposure.activated) == asked
+    assert len(exposure.activated) == activations
 
 
 async def test_a_quote_from_a_position_version_without_a_fill_is_refused_and_deactivated(
@@ -207,11 +207,11 @@ async def test_an_attempt_far_beyond_the_latest_is_refused_before_its_reservatio
     exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
     await quoted(exchange)
-    asked = len(exposure.activated)
+    activations = len(exposure.activated)
     with pytest.raises(Refused) as caught:
         await exchange.put_quote("AAA", quote_request(attempt=2**31))
     assert (caught.value.refusal, caught.value.field) == (Refusal.ATTEMPT_TOO_FAR, "attempt")
-    assert len(exposure.activated) == asked
+    assert len(exposure.activated) == activations
     await quoted(exchange, attempt=1001)
     assert (await quoted(exchange, attempt=2001)).attempt == 2001
 
@@ -219,14 +219,14 @@ async def test_an_attempt_far_beyond_the_latest_is_refused_before_its_reservatio
 async def test_an_attempt_is_not_refused_for_a_quote_that_only_another_exchange_has_seen(
     exchange: Exchange, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    behind = await start_exchange()
+    lagging = await start_exchange()
     held: list[tuple[Message, dict[str, bool]]] = []
-    fold = behind._books._fold
-    monkeypatch.setattr(behind._books, "_fold", lambda message, **more: held.append((message, more)))
+    fold = lagging._books._fold
+    monkeypatch.setattr(lagging._books, "_fold", lambda message, **more: held.append((message, more)))
     await quoted(exchange, attempt=1000)
-    quote = asyncio.create_task(behind.put_quote("AAA", quote_request(attempt=1500)))
+    quote = asyncio.create_task(lagging.put_quote("AAA", quote_request(attempt=1500)))
     await eventually(lambda: held)
-    monkeypatch.setattr(behind._books, "_fold", fold)
+    monkeypatch.setattr(lagging._books, "_fold", fold)
     for message, more in held:
         fold(message, **more)
     assert (await quote).attempt == 1500
@@ -237,14 +237,14 @@ async def test_a_quote_is_not_refused_for_a_fill_that_only_another_exchange_has_
 ) -> None:
     """The exchange catches up with the log before it refuses the position as unknown."""
     await quoted(exchange)
-    behind = await start_exchange()
+    lagging = await start_exchange()
     held: list[tuple[Message, dict[str, bool]]] = []
-    fold = behind._books._fold
-    monkeypatch.setattr(behind._books, "_fold", lambda message, **more: held.append((message, more)))
+    fold = lagging._books._fold
+    monkeypatch.setattr(lagging._books, "_fold", lambda message, **more: held.append((message, more)))
     await exchange.order(order())
-    quote = asyncio.create_task(behind.put_quote("AAA", quote_request(position_version=1)))
-    await eventually(lambda: held and any(asked.position_version == 1 for asked in exposure.activated))
-    monkeypatch.setattr(behind._books, "_fold", fold)
+    quote = asyncio.create_task(lagging.put_quote("AAA", quote_request(position_version=1)))
+    await eventually(lambda: held and any(each.position_version == 1 for each in exposure.activated))
+    monkeypatch.setattr(lagging._books, "_fold", fold)
     for message, more in held:
         fold(message, **more)
     assert (await quote).position_version == 1
@@ -265,7 +265,7 @@ async def test_an_activation_overtaken_by_a_newer_quote_is_deactivated(
     await quoted(exchange)
     exposure.hold = asyncio.Event()
     overtaken = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
-    await eventually(lambda: any(asked.attempt == 2 for asked in exposure.activated))
+    await eventually(lambda: any(each.attempt == 2 for each in exposure.activated))
     held, exposure.hold = exposure.hold, None
     await quoted(exchange, attempt=3)
     held.set()

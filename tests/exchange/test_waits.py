@@ -45,16 +45,16 @@ async def test_a_full_market_log_blocks_a_symbol_until_it_has_room(
     await quoted(exchange)
     held = (await api.stream_info(broker.connection, STREAM)).state.bytes
     await resize(broker, held + 10)
-    asked = order(quantity=1)
+    sent = order(quantity=1)
     with pytest.raises(Refused) as caught:
-        await exchange.order(asked)
+        await exchange.order(sent)
     assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
-    assert await fills_of(broker, asked.order_id) == 0
+    assert await fills_of(broker, sent.order_id) == 0
     await resize(broker, broker.market.max_bytes)
-    await eventually(lambda: fills_of(broker, asked.order_id))
+    await eventually(lambda: fills_of(broker, sent.order_id))
     monkeypatch.undo()
-    assert (await exchange.order(asked)).status == "filled"
-    assert await fills_of(broker, asked.order_id) == 1
+    assert (await exchange.order(sent)).status == "filled"
+    assert await fills_of(broker, sent.order_id) == 1
 
 
 async def test_undecided_orders_behind_an_unanswered_append_are_dropped(
@@ -69,8 +69,8 @@ async def test_undecided_orders_behind_an_unanswered_append_are_dropped(
         own_broker.server.signal(signal.SIGSTOP)
         under_way = exchange.order(order(quantity=1))
         await appending(exchange)
-        behind = order(quantity=2)
-        answers = await asyncio.gather(under_way, exchange.order(behind), return_exceptions=True)
+        waiting = order(quantity=2)
+        answers = await asyncio.gather(under_way, exchange.order(waiting), return_exceptions=True)
         own_broker.server.signal(signal.SIGCONT)
         assert [error.refusal for error in answers if isinstance(error, Refused)] == [
             Refusal.OUTCOME_UNKNOWN,

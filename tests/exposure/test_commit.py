@@ -68,13 +68,13 @@ async def test_a_write_is_folded_before_it_is_answered(writer: Writer) -> None:
 
 async def test_a_lost_compare_is_decided_again_once_the_fold_has_caught_up(broker: Broker, writer: Writer) -> None:
     head = await written_by_another(broker)
-    asked = asyncio.create_task(writer.reserve())
+    reserving = asyncio.create_task(writer.reserve())
     lost = commit.CONFLICTS._value.get()
     await eventually(lambda: commit.CONFLICTS._value.get() > lost)
-    assert not asked.done()
+    assert not reserving.done()
     writer.limits.usage.fold(head, [])
     writer.committer.folded.notify()
-    assert (await asked).answer.outcome == "granted"
+    assert (await reserving).answer.outcome == "granted"
     assert writer.limits.usage.head == head + 1
 
 
@@ -178,10 +178,10 @@ async def test_a_decision_without_a_write_at_its_deadline_has_done_nothing(
 
 
 async def test_settle_waits_for_answers_and_refuses_new_requests(writer: Writer) -> None:
-    asked = [asyncio.create_task(writer.reserve(f"q{n}")) for n in range(20)]
-    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    tasks = [asyncio.create_task(writer.reserve(f"q{n}")) for n in range(20)]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     await writer.committer.settle(HANG)
-    assert {task.result().answer.outcome for task in asked} == {"granted"}
+    assert {task.result().answer.outcome for task in tasks} == {"granted"}
     assert await refusal_of(writer) is Refusal.UNAVAILABLE
 
 

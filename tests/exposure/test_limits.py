@@ -28,7 +28,7 @@ def test_a_grant_writes_a_record(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "asked", "granted", "outcome", "reason"),
+    ("others", "requested", "granted", "outcome", "reason"),
     [
         pytest.param((90, 90), (10, 10), (10, 10), "granted", None, id="the last of both"),
         pytest.param((95, 0), (10, 10), (5, 10), "reduced", "bid_limit", id="bid short"),
@@ -38,20 +38,20 @@ def test_a_grant_writes_a_record(scene: Scene) -> None:
         pytest.param((100, 100), (10, 10), None, "rejected", "bid_and_ask_limit", id="nothing left"),
         pytest.param((100, 0), (10, 0), None, "rejected", "bid_limit", id="bid alone, starved"),
         pytest.param((0, 100), (0, 10), None, "rejected", "ask_limit", id="ask alone, starved"),
-        pytest.param((100, 0), (0, 10), (0, 10), "granted", None, id="a full side that was not asked for"),
-        pytest.param((100, 100), (0, 1), None, "rejected", "ask_limit", id="a full side not asked for is not named"),
+        pytest.param((100, 0), (0, 10), (0, 10), "granted", None, id="a full side that was not requested"),
+        pytest.param((100, 100), (0, 1), None, "rejected", "ask_limit", id="a full side not requested is not named"),
     ],
 )
 def test_each_side_gets_what_is_free(
     scene: Scene,
     others: tuple[int, int],
-    asked: tuple[int, int],
+    requested: tuple[int, int],
     granted: tuple[int, int] | None,
     outcome: str,
     reason: str | None,
 ) -> None:
     scene.show("BBB", *others)
-    answer = scene.reserve("AAA", *asked)
+    answer = scene.reserve("AAA", *requested)
     assert (answer.outcome, answer.reason) == (outcome, reason)
     got = answer.reservation
     assert (got and (got.reserved_bid_quantity, got.reserved_ask_quantity)) == granted
@@ -108,7 +108,7 @@ def test_a_reservation_that_expired_unactivated_is_granted_again(scene: Scene) -
 
 
 @pytest.mark.parametrize(
-    ("hoarded", "asked", "granted", "left"),
+    ("hoarded", "requested", "granted", "left"),
     [
         pytest.param([("BBB", 100, 100)], (33, 33), (33, 33), (33, 33), id="a share is revoked"),
         pytest.param([("BBB", 100, 0)], (10, 10), (10, 10), (10, 10), id="one side of it"),
@@ -121,13 +121,13 @@ def test_a_reservation_that_expired_unactivated_is_granted_again(scene: Scene) -
 def test_a_symbol_always_gets_its_share_of_unactivated_lots(
     scene: Scene,
     hoarded: list[tuple[str, int, int]],
-    asked: tuple[int, int],
+    requested: tuple[int, int],
     granted: tuple[int, int],
     left: tuple[int, int],
 ) -> None:
     for symbol, bid, ask in hoarded:
         scene.reserve(symbol, bid, ask)
-    got = scene.reserve("AAA", *asked).reservation
+    got = scene.reserve("AAA", *requested).reservation
     assert got is not None
     assert (got.reserved_bid_quantity, got.reserved_ask_quantity) == granted
     assert scene.used == left

@@ -62,10 +62,10 @@ async def record(broker: Broker, reservation_id: str = "AAA-v0-a1-r") -> Reserva
     return msgspec.json.decode(message.payload, type=ReservationRecord) if message and message.payload else None
 
 
-async def refusal_of(asked: object) -> Refusal:
+async def refusal_of(awaitable: object) -> Refusal:
     """Return the refusal that an awaitable raises."""
     with pytest.raises(Refused) as refused:
-        await asked  # type: ignore[misc] # whatever is awaited
+        await awaitable  # type: ignore[misc] # whatever is awaited
     return refused.value.refusal
 
 
@@ -395,8 +395,8 @@ async def test_the_outcome_of_a_decision_is_known_when_the_broker_is_back(
     async with running(own_broker, LONG) as exposure:
         await exposure.reserve(reservation_request("BBB"))
         own_nats_server.kill()
-        asked = exposure.reserve(reservation_request())
-        assert await refusal_of(asked) is Refusal.OUTCOME_UNKNOWN
+        reserving = exposure.reserve(reservation_request())
+        assert await refusal_of(reserving) is Refusal.OUTCOME_UNKNOWN
         own_nats_server.start()
         await eventually(lambda: used(exposure) == (20, 20))
         again = await exposure.reserve(reservation_request())

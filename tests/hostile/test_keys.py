@@ -161,9 +161,9 @@ async def test_no_reply_that_is_redirected_elsewhere_does_harm(server: Server, u
 
 async def answered(client: Client, user: str) -> None:
     """Wait until earlier requests were answered, if this user may receive replies."""
-    asks = f"$JS.API.STREAM.INFO.{subjects.POSITIONS_STREAM}"
-    if any(grant.user == user and asks in grant.publish for grant in grants(1)):
-        await client.request(asks, b"", timeout=HANG)
+    subject = f"$JS.API.STREAM.INFO.{subjects.POSITIONS_STREAM}"
+    if any(grant.user == user and subject in grant.publish for grant in grants(1)):
+        await client.request(subject, b"", timeout=HANG)
     await asyncio.sleep(0)
 
 
@@ -220,8 +220,8 @@ async def test_a_copy_as_the_last_message_of_a_subject_hides_nothing_at_a_start(
         await maker.publish("$JS.API.STREAM.INFO.MARKET-0", b"", reply=subject)
         await eventually(lambda: _is_beyond(exchange, "MARKET-0", subject, stored.sequence))
         for follow, user in ((Tail, "exposure"), (Reader, "ui")):
-            async with server.connection(user) as who:
-                bootstrap = MarketBootstrap(who, 0, 1, name="test", follow=follow)
+            async with server.connection(user) as reader:
+                bootstrap = MarketBootstrap(reader, 0, 1, name="test", follow=follow)
                 async for batch in bootstrap.batches():
                     if bootstrap.current:
                         assert stored.sequence in [message.sequence for message in batch]

@@ -111,8 +111,8 @@ class System:
             before = ledger.position(symbol).position_version
 
             async def filled(symbol: str = symbol) -> bool:
-                asked = order(order_id=f"{symbol}-order-{number}", symbol=symbol, quantity=1)
-                return bool((await exchange.order(asked)).status == "filled")
+                sent = order(order_id=f"{symbol}-order-{number}", symbol=symbol, quantity=1)
+                return bool((await exchange.order(sent)).status == "filled")
 
             await eventually(filled)
 

@@ -48,7 +48,7 @@ async def test_a_symbol_is_quoted_once_defined_and_withdrawn_once_delisted(place
 async def send_reference_price(place: Marketplace, price: str, *symbols: str) -> None:
     """Send a feed's price for these symbols."""
     request = PutReferences(time=place.exchange.clock(), prices={symbol: Decimal(price) for symbol in symbols})
-    await place.exchange.refer(request, "feed")
+    await place.exchange.put_references(request, "feed")
 
 
 async def test_quotes_follow_the_reference_prices_of_a_feed_and_the_newest_wins(place: Marketplace) -> None:
