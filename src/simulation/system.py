@@ -229,11 +229,11 @@ class System:
             async with Connection("nats://simulated", user, Health(name), client=client) as connection:
                 await main(connection)
 
-        def over(_: Process, error: BaseException | None) -> None:
+        def on_end(_: Process, error: BaseException | None) -> None:
             ended.append(error)
             self.world.stop()
 
-        process.start(program(), over)
+        process.start(program(), on_end)
         until = self.world.now + seconds
         self.world.run(until)
         while not ended and self.world.events and self.world.now < until:

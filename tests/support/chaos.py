@@ -6,7 +6,7 @@ from chaos.report import FaultCount, Report
 
 
 def report(**changes: object) -> Report:
-    """With some of it changed."""
+    """Return a clean report with these changes."""
     values: dict[str, object] = {
         "verdict": "clean",
         "command": "./qs chaos --seed 7",

@@ -17,7 +17,7 @@ from support.broker import shape_of
 
 
 class Simulated:
-    """A world with a broker, and one process that a test's coroutine runs in."""
+    """A world with a broker and one process, in which a test runs its coroutine."""
 
     def __init__(self, seed: int = 1) -> None:
         self.world = World(seed, Trace())
@@ -25,7 +25,7 @@ class Simulated:
         self.process = Process(self.world, "test", Clock(self.world), 1)
 
     def connection(self, name: str = "test") -> Connection:
-        """A connection of the process, to be entered."""
+        """Return a connection of the process; a context manager."""
         client = SimClient(self.process, self.broker, None, lambda: True)
         return Connection("nats://simulated", name, Health(name), client=client)
 
@@ -33,12 +33,12 @@ class Simulated:
         """Run a coroutine in the process until it is done."""
         ended: list[BaseException | None] = []
 
-        def over(_: Process, error: BaseException | None) -> None:
+        def on_end(_: Process, error: BaseException | None) -> None:
             ended.append(error)
             self.world.stop()
 
         with replaced(self.world, 0.5):
-            self.process.start(main(), over)
+            self.process.start(main(), on_end)
             self.world.run(seconds)
         self.world.leave()
         assert ended, f"not done after {seconds} s"
