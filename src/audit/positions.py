@@ -204,12 +204,12 @@ class _Table:
             held = self.ledger.positions.get(symbol)
             if held is None:
                 self._add_finding(
-                    symbol, f"is missing; what was applied of the log leads to {net} at version {version}"
+                    symbol, f"is missing; the applied part of the log leads to {net} at version {version}"
                 )
                 continue
             has = f"{held.net_quantity} at version {held.position_version}"
             if (held.net_quantity, held.position_version) != (net, version):
-                self._add_finding(symbol, f"is {has}; what was applied of the log leads to {net} at version {version}")
+                self._add_finding(symbol, f"is {has}; the applied part of the log leads to {net} at version {version}")
             own = sums.get(symbol)
             if own is None or (own.net_quantity, own.highest) != (held.net_quantity, held.position_version):
                 leads = f"{own.net_quantity} at version {own.highest}" if own else "nothing"

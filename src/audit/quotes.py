@@ -29,7 +29,7 @@ class OneActive(Check):
         elif not isinstance(latest, QuoteActivated):
             wrong = f"no quote is active: {latest.quote_id} was withdrawn before"
         elif latest.quote_id != event.quote_id:
-            wrong = f"the active quote is {latest.quote_id}, which goes on executing beside it"
+            wrong = f"the active quote is {latest.quote_id}, which continues to execute"
         elif (latest.reservation_id, latest.version) != (event.reservation_id, event.version):
             wrong = "it was activated with another reservation, version, revision or attempt"
         else:

@@ -9,8 +9,8 @@ from wire.processes import ProcessReport
 
 REASON_TEXTS: Mapping[str, str] = {
     "waiting_for_feeds": "makers still read the log",
-    "waiting_for_position": "position behind its fills",
-    "waiting_for_instrument": "reads a new definition",
+    "waiting_for_position": "position lags its fills",
+    "waiting_for_instrument": "reading new definition",
     "no_price": "no price at this position",
     "no_reference": "no fresh reference price",
     "symbol_paused": "instrument paused",
@@ -18,7 +18,7 @@ REASON_TEXTS: Mapping[str, str] = {
     "closed": "closed: position is flat",
     "delisted": "instrument delisted",
     "paused": "paused by the kill switch",
-    "stopped": "the maker stops",
+    "stopped": "the maker is stopping",
     "proposing": "a quote is on its way",
     "backing_off": "maker tries again soon",
     "standing_by": "another maker goes first",
@@ -28,8 +28,8 @@ REASON_TEXTS: Mapping[str, str] = {
     "bid_limit": "no exposure left for it",
     "ask_limit": "no exposure left for it",
     "bid_and_ask_limit": "no exposure left for it",
-    "stale-quote": "a newer quote is there",
-    "position-unknown": "position behind its fills",
+    "stale-quote": "a newer quote exists",
+    "position-unknown": "position lags its fills",
     "not-quoted": "instrument not quoted",
     "superseded": "newer quote on its way",
 }

@@ -144,7 +144,7 @@ def servers(info: api.StreamInfo) -> list[ProcessReport]:
 
 
 def _server(peer: api.Peer) -> ProcessReport:
-    why = "offline" if peer.offline else "" if peer.current else f"not heard for {peer.active / 1e9:.0f} s, or behind"
+    why = "offline" if peer.offline else "" if peer.current else f"no contact for {peer.active / 1e9:.0f} s, or lagging"
     return ProcessReport(
         process=peer.name, uptime=0.0, ready=not why, waiting_for={"leader": why} if why else {}, behind=peer.lag
     )

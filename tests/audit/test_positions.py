@@ -212,7 +212,7 @@ async def test_a_net_quantity_that_is_not_the_sum_is_found(path: Path) -> None:
     wrong = "UPDATE positions SET net_quantity = net_quantity + 1 WHERE symbol = 'XXX'"
     verdict = await in_table(busy(), path, wrong)
     assert verdict.status is Status.REFUTED
-    assert "the position of XXX is 4 at version 3; what was applied of the log leads to 3 at version 3" in text_of(
+    assert "the position of XXX is 4 at version 3; the applied part of the log leads to 3 at version 3" in text_of(
         verdict
     )
     assert "its own table of fills leads to 3 at version 3" in text_of(verdict)
@@ -220,7 +220,7 @@ async def test_a_net_quantity_that_is_not_the_sum_is_found(path: Path) -> None:
 
 async def test_a_version_that_is_not_the_last_number_is_found(path: Path) -> None:
     verdict = await in_table(busy(), path, "UPDATE positions SET position_version = 2 WHERE symbol = 'XXX'")
-    assert "at version 2; what was applied of the log leads to 3 at version 3" in text_of(verdict)
+    assert "at version 2; the applied part of the log leads to 3 at version 3" in text_of(verdict)
 
 
 async def test_a_last_fill_that_differs_is_found(path: Path) -> None:
@@ -231,7 +231,7 @@ async def test_a_last_fill_that_differs_is_found(path: Path) -> None:
 
 async def test_a_position_that_is_missing_is_found(path: Path) -> None:
     verdict = await in_table(busy(), path, "DELETE FROM positions WHERE symbol = 'XXX'")
-    assert "the position of XXX is missing; what was applied of the log leads to 3 at version 3" in text_of(verdict)
+    assert "the position of XXX is missing; the applied part of the log leads to 3 at version 3" in text_of(verdict)
 
 
 async def test_a_position_of_an_unknown_symbol_is_found(path: Path) -> None:
@@ -240,7 +240,7 @@ async def test_a_position_of_an_unknown_symbol_is_found(path: Path) -> None:
         path,
         "INSERT INTO positions VALUES ('ZZZ', 5, 1, 'ZZZ-f1', '2026-01-05T09:30:00Z', '0', '0', '0', 0, 0, 0)",
     )
-    assert "the position of ZZZ is 5 at version 1; what was applied of the log leads to 0 at version 0" in text_of(
+    assert "the position of ZZZ is 5 at version 1; the applied part of the log leads to 0 at version 0" in text_of(
         verdict
     )
 

@@ -23,7 +23,7 @@ def test_a_server_alone_is_the_leader() -> None:
     [
         (Peer("nats-2", current=True, active=1), {}, 0),
         (Peer("nats-2", offline=True, lag=7), {"leader": "offline"}, 7),
-        (Peer("nats-2", active=12_000_000_000, lag=3), {"leader": "not heard for 12 s, or behind"}, 3),
+        (Peer("nats-2", active=12_000_000_000, lag=3), {"leader": "no contact for 12 s, or lagging"}, 3),
     ],
 )
 def test_other_servers_are_shown_as_the_leader_sees_them(peer: Peer, waits: dict[str, str], behind: int) -> None:

@@ -34,7 +34,7 @@ export class Detail {
     this.quote.set(quote?.quote_id ?? "–");
     this.basis.set(quote ? `position version ${whole(quote.position_version)}, attempt ${quote.attempt}` : "–");
     // All makers derive the same quote with the same id, so the log does not show which of them made it.
-    this.by.set(!quote ? "–" : quote.derived ? "a maker; its story tells which, if the logs do" : "not a maker of ours, by its id");
+    this.by.set(!quote ? "–" : quote.derived ? "a maker; its story names it, if the logs do" : "not a maker of ours, by its id");
     this.life.set(quote ? `${clock(quote.activatedAt)} to ${clock(quote.expiresAt)}` : "–");
     const profit = data ? row.profitAt(now) : null;
     this.profit.set(profit ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}` : "–");
