@@ -1,4 +1,4 @@
-"""The command line: assemble one run from the options, run it, report it."""
+"""The command line: build a run from the options, run it, and report on it."""
 
 import asyncio
 import contextlib
@@ -39,9 +39,9 @@ OK = 0
 FAILED = 1
 BAD_OPTIONS = 2
 
-HELP = """Send orders to the exchange and measure its answers.
+HELP = """Send orders to the exchange and measure its responses.
 
-Orders follow a random (Poisson) schedule that does not wait for answers, and latencies count from the intended send
+Orders follow a random (Poisson) schedule that does not wait for responses, and latencies count from the intended send
 time. An order whose outcome is unknown is sent again with the same order id.
 
 With --duration it is one measured run, for which the exchange must be reachable at the start. Without it, the load
@@ -57,11 +57,11 @@ log = structlog.get_logger()
 
 
 class BadOptionsError(Exception):
-    """Options that make no sense together with the settings; the message says which and why."""
+    """An option is invalid under the settings; the message says which, and why."""
 
 
 def command_line(settings: LoadgenSettings) -> App:
-    """The command, with the settings as the defaults of its options."""
+    """Return the command. The settings are the defaults of its options."""
     app = App(name=f"{COMMAND} load", help=HELP, version_flags=[], result_action="return_value")
 
     @app.default
@@ -115,12 +115,12 @@ def command_line(settings: LoadgenSettings) -> App:
         history: Annotated[
             str,
             Parameter(
-                help="File to which every order and every answer is appended as JSON lines, for the audit. "
+                help="File to which every order and every response is appended as JSON lines, for the audit. "
                 "Empty for none."
             ),
         ] = settings.history,
         token_file: Annotated[
-            str, Parameter(help="File whose first line is the token to send, where tokens are on. Empty for none.")
+            str, Parameter(help="File whose first line is the token to send, if tokens are on. Empty for none.")
         ] = settings.token_file,
     ) -> int:
         plan = Plan(
@@ -128,7 +128,7 @@ def command_line(settings: LoadgenSettings) -> App:
             url=_checked_url(url),
             rate=rate,
             duration=duration,
-            instruments=_chosen(symbols, settings.market.symbols),
+            instruments=_select(symbols, settings.market.symbols),
             max_quantity=max_quantity,
             concurrency=concurrency,
             aggressiveness=aggressiveness,
@@ -166,7 +166,7 @@ def _checked_url(url: str) -> str:
     return url
 
 
-def _chosen(symbols: str, traded: dict[str, Instrument]) -> dict[str, Instrument]:
+def _select(symbols: str, traded: dict[str, Instrument]) -> dict[str, Instrument]:
     chosen = [symbol.strip() for symbol in symbols.split(",") if symbol.strip()] or list(traded)
     if unknown := [symbol for symbol in chosen if symbol not in traded]:
         raise BadOptionsError(f"--symbols: {', '.join(unknown)}: not in the market file, which has {', '.join(traded)}")
@@ -183,15 +183,17 @@ def _token(file: str) -> Callable[[], str]:
 async def _run(
     plan: Plan, history: History | None, token: Callable[[], str], context: ssl.SSLContext | None
 ) -> Report | None:
-    """One run, from the first look at the exchange to the report; None if the exchange was needed and unreachable."""
+    """Run, and return the report; None if the run has a duration and the exchange cannot be reached."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     on_terminal = sys.stdout.isatty()
     console = Console()
     async with Exchange(plan.url, plan.concurrency, stopping, history, token=token, tls=context) as exchange:
-        if plan.duration is not None and (why := await exchange.unreachable()):
-            _complain(f"the exchange at {plan.url} cannot be reached: {why}; `{COMMAND} status` shows whether it is up")
+        if plan.duration is not None and (why := await exchange.unreachable_reason()):
+            _print_error(
+                f"the exchange at {plan.url} cannot be reached: {why}; `{COMMAND} status` shows whether it is up"
+            )
             return None
         if history is not None:
             history.run(plan)
@@ -199,7 +201,7 @@ async def _run(
         progress = Progress(plan, generator.tally, exchange)
         if not on_terminal:
             log.info("started", run_id=plan.run_id, url=plan.url, rate=plan.rate, seed=plan.seed)
-        async with _beside(progress.show(console) if on_terminal else progress.log()):
+        async with _in_background(progress.show(console) if on_terminal else progress.log()):
             await generator.run()
         report = summarize(plan, generator.tally, time.monotonic())
     if on_terminal or plan.duration is not None:
@@ -210,29 +212,29 @@ async def _run(
 
 
 @contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do endless `work` until the block ends; its failure ends the block."""
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run endless `work` until the block ends. If it fails, the block ends."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(work)
-        await asyncio.sleep(0)  # the first drawing takes its time: before the block, not within
+        await asyncio.sleep(0)  # so that the slow first drawing happens before the block
         yield
         task.cancel()
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     print(f"loadgen: {message}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the result is the exit code."""
+    """Run the command line, and return the exit code."""
     try:
         settings = load_settings()
         logs.configure("loadgen", settings.stack.log_level)
         return command_line(settings)(arguments, exit_on_error=False) or OK
-    except CycloptsError:  # it has told why
+    except CycloptsError:  # it has printed the reason
         return BAD_OPTIONS
     except (SettingsError, BadOptionsError) as error:
-        _complain(str(error))
+        _print_error(str(error))
         return BAD_OPTIONS
 
 

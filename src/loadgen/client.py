@@ -1,4 +1,4 @@
-"""Sending orders to the exchange over HTTP: the identical order again and again until its outcome is known."""
+"""Sends orders to the exchange over HTTP. The identical order is sent again until its outcome is known."""
 
 import asyncio
 import itertools
@@ -17,17 +17,17 @@ from loadgen.outcomes import AttemptResult, Known, Outcome, Undelivered, Unknown
 from wire.orders import Order
 
 ATTEMPT_TIMEOUT = 2.0
-"""Seconds one attempt may take."""
+"""The timeout of one attempt, in seconds."""
 
 PATIENCE = 30.0
-"""Seconds from an order's first attempt after which it is not sent again."""
+"""How long after its first attempt an order is still sent again, in seconds."""
 
 IN_DOUBT = 6.0
-"""Seconds after an attempt without an answer during which it may still execute: an exchange decides an order within
-5 s of its arrival or never, and within 1 s it notices that it was paused."""
+"""How long an unanswered attempt may still execute, in seconds. An exchange decides an order within 5 s of its arrival,
+or never, and notices within 1 s that it was paused."""
 
 MAX_RETRY_AFTER = 5.0
-"""Seconds of a `Retry-After` that are honoured."""
+"""The longest `Retry-After` that is honoured, in seconds."""
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -50,7 +50,7 @@ class Exchange:
         tls: what an `https://` address is asked with; None for what this machine trusts.
 
     Attributes:
-        trouble: why the latest attempt got no decision; empty while all is well.
+        trouble: why the latest attempt got no decision; empty if it got one.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Exchange:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._clients = [Client(address, concurrency) for address in addresses(url, token, tls)]
-        self._turns = itertools.cycle(self._clients)
+        self._next_client = itertools.cycle(self._clients)
         self._stopping = stopping
         self._history = history
         self._patience = patience
@@ -79,29 +79,29 @@ class Exchange:
         for client in self._clients:
             client.close()
 
-    async def unreachable(self) -> str:
-        """Why no exchange can be reached. Empty if one can be, ready or not."""
-        why = ""
+    async def unreachable_reason(self) -> str:
+        """Return why no exchange can be reached; empty if one can be, ready or not."""
+        reason = ""
         for client in self._clients:
             try:
                 async with asyncio.timeout(ATTEMPT_TIMEOUT):
                     await client.request("GET", "/health")
             except OSError as error:
-                why = _describe(error)
+                reason = _describe(error)
             else:
                 return ""
-        return why
+        return reason
 
     async def submit(self, order: Order) -> Outcome:
-        """Send an order until its outcome is known, patience runs out, or `stopping` is set.
+        """Send an order until its outcome is known, its patience ends, or `stopping` is set.
 
-        A rejection speaks for its own attempt. While an earlier one may still execute, it is no outcome: the order is
-        sent once more after that.
+        A rejection decides only its own attempt. While an earlier attempt may still execute, the outcome is unknown,
+        and the order is sent again once that attempt no longer can.
         """
         body = _encode(order)
         give_up = time.monotonic() + self._patience
         delivered = False
-        doubt_ends = 0.0
+        in_doubt_until = 0.0
         for attempt in itertools.count(1):
             if self._history is not None:
                 self._history.sent(order, attempt)
@@ -111,24 +111,24 @@ class Exchange:
             now = time.monotonic()
             if isinstance(answer, Known):
                 self.trouble = ""
-                if not answer.rejected or now >= doubt_ends:
+                if not answer.rejected or now >= in_doubt_until:
                     return order_outcome(answer, attempt)
-                pause = doubt_ends - now
+                pause = in_doubt_until - now
             else:
                 self.trouble = answer.reason
                 pause = _pause(answer, attempt)
                 if isinstance(answer, Unknown):
                     delivered = True
-                    doubt_ends = now + IN_DOUBT if answer.in_doubt else doubt_ends
+                    in_doubt_until = now + IN_DOUBT if answer.in_doubt else in_doubt_until
             if time.monotonic() + pause >= give_up or await self._stopped_within(pause):
                 break
         return Outcome("unknown" if delivered else "undelivered", 0, attempt)
 
     async def _post(self, body: bytes, order_id: str) -> AttemptResult:
-        """One attempt. Never raises for trouble on the way."""
+        """Make one attempt. Failures of the network are results, not exceptions."""
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                response = await next(self._turns).request("POST", "/orders", body)
+                response = await next(self._next_client).request("POST", "/orders", body)
         except NotConnected as error:
             return Undelivered(_describe(error))
         except OSError as error:
@@ -144,7 +144,10 @@ class Exchange:
 
 
 def _pause(answer: Unknown | Undelivered, attempt: int) -> float:
-    """Seconds to wait before sending again: as told, or doubling, with jitter so that senders do not march in step."""
+    """Return how long to wait before the next attempt, in seconds.
+
+    It is the `Retry-After`, or else an exponential backoff with jitter, so that senders do not retry in step.
+    """
     if isinstance(answer, Unknown) and answer.retry_after is not None:
         return min(answer.retry_after, MAX_RETRY_AFTER)
     ceiling: float = min(_FIRST_PAUSE * 2.0 ** min(attempt - 1, 10), _LONGEST_PAUSE)
@@ -153,5 +156,5 @@ def _pause(answer: Unknown | Undelivered, attempt: int) -> float:
 
 def _describe(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {ATTEMPT_TIMEOUT:g} s"
+        return f"no response within {ATTEMPT_TIMEOUT:g} s"
     return str(error) or type(error).__name__

@@ -1,6 +1,6 @@
 """The stream of orders: symbol, side, quantity and limit price, drawn from a seed. Pure.
 
-Ordering rule: the n-th order of a seed is always the same, whatever became of those before it.
+Ordering rule: the n-th order of a seed is always the same, whatever the outcomes of the earlier orders.
 """
 
 import itertools
@@ -16,16 +16,16 @@ from wire.orders import Order
 from wire.units import MAX_PRICE
 
 CROSSING_OFFSET = Decimal("0.05")
-"""How far beyond the reference price an aggressive order's limit is. Generous, because quotes shift with the makers'
-inventory; not endless, so that a runaway inventory meets resistance."""
+"""How far beyond the reference price the limit of an aggressive order is, as a fraction of it. It is large, because
+quotes shift with the makers' inventory, but bounded, so that a runaway inventory meets resistance."""
 
 PASSIVE_BAND = Decimal("0.001")
-"""How far from the reference price, on either side, a passive order's limit may be: more than most half-spreads, so
-that some of them are marketable and some are not."""
+"""How far from the reference price, on either side, the limit of a passive order may be, as a fraction of it. That is
+more than most half-spreads, so some passive orders are marketable and some are not."""
 
 
 class _Ladder(msgspec.Struct, frozen=True):
-    """The prices orders of one symbol may have, counted in ticks."""
+    """The prices that orders of one symbol may have, in ticks."""
 
     symbol: str
     tick: Decimal
@@ -47,18 +47,18 @@ class _Ladder(msgspec.Struct, frozen=True):
         )
 
     def price(self, ticks: int) -> Decimal:
-        """The price at `ticks`, or the nearest one that is a price."""
+        """Return the price at `ticks`, or the nearest valid one."""
         return min(max(ticks, 1), self.highest) * self.tick
 
 
 def orders(
     run_id: str, instruments: Mapping[str, Instrument], *, max_quantity: int, aggressiveness: float, seed: int
 ) -> Iterator[Order]:
-    """Draw orders without end.
+    """Draw an endless stream of orders.
 
     Args:
-        run_id: prefix of the order ids; it changes nothing else.
-        instruments: what is traded, by symbol; each is drawn equally often.
+        run_id: the prefix of the order ids; nothing else depends on it.
+        instruments: the instruments, by symbol; each is drawn equally often.
         max_quantity: quantities are drawn from 1 to this many lots.
         aggressiveness: the share of orders, 0 to 1, whose limit is `CROSSING_OFFSET` beyond the reference price, so
             that they execute against any sensible quote. The limits of the others lie within `PASSIVE_BAND` of it.

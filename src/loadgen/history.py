@@ -1,14 +1,14 @@
-"""The history: a file of JSON lines that says what was sent and what was answered, for the audit.
+"""The history: a file of JSON lines with all orders sent and all responses, for the audit.
 
-Each attempt of an order has a `sent` line, written before the request leaves, and an `answer` line, written when the
-attempt ended. A `sent` line without an `answer` is an attempt whose outcome is unknown. The order of lines is the order
-of events as the client saw them. A file may hold several runs, each begun by its `run` line.
+Each attempt to send an order has a `sent` line, which is written before the request, and an `answer` line, which is
+written when the attempt has ended. An attempt without an `answer` line has an unknown outcome. The lines are in the
+order in which the client saw the events. A file may contain several runs; each begins with a `run` line.
 
-A run that was killed, or lost its disk, leaves a torn line. The next run begins on a line of its own; who reads the
-file gets the torn one as `Torn`.
+A run that was killed, or whose disk failed, leaves a torn line. The next run begins a new line, and `read` returns the
+torn one as `Torn`.
 
-Known limit: lines reach the file at most `FLUSH_EVERY` seconds late while orders flow, so a generator that is killed
-loses its last few.
+Known limit: while orders flow, lines reach the file up to `FLUSH_EVERY` seconds late, so a load generator that is
+killed loses its last lines.
 """
 
 import os
@@ -40,7 +40,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field="e
 
 
 class SentLine(msgspec.Struct, frozen=True, kw_only=True, tag="sent", tag_field="event"):
-    """An attempt begins. `attempt` counts from 1; each attempt of an order carries the identical order."""
+    """An attempt begins. `attempt` counts from 1; all attempts send the identical order."""
 
     at: datetime
     attempt: int
@@ -51,11 +51,11 @@ class AnswerLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """An attempt ended.
 
     Attributes:
-        outcome: `known`: the exchange decided. `unknown`: the order may or may not have executed. `undelivered`: there
-            was no connection, so this attempt executed nothing.
-        status: the HTTP status, where there was a response.
-        body: the response's JSON body.
-        text: the response's body where it was no JSON.
+        outcome: `known`: the exchange decided. `unknown`: the order may have executed. `undelivered`: there was no
+            connection, so this attempt executed nothing.
+        status: the HTTP status, if there was a response.
+        body: the JSON body of the response.
+        text: the body of the response, if it was not JSON.
         error: why there is no decision.
     """
 
@@ -73,14 +73,14 @@ Line = RunLine | SentLine | AnswerLine
 
 
 class Torn(NamedTuple):
-    """A line that is no JSON: the last of a run that did not end by itself, or damage."""
+    """A line that is not JSON: the last line of a run that was killed, or damage."""
 
 
 class History:
-    """Appends to a history file. A context manager: leaving it writes out what is left.
+    """Appends to a history file. A context manager; leaving it flushes the file.
 
     Raises:
-        OSError: the file cannot be opened, or cannot be written to any more.
+        OSError: the file cannot be opened, or can no longer be written to.
     """
 
     def __init__(self, path: Path, clock: Clock = utc_now) -> None:
@@ -101,15 +101,15 @@ class History:
         self._file.close()
 
     def run(self, plan: Plan) -> None:
-        """A run begins."""
+        """Record the begin of a run."""
         self._write(RunLine(at=self._clock(), plan=plan))
 
     def sent(self, order: Order, attempt: int) -> None:
-        """An attempt begins."""
+        """Record the begin of an attempt."""
         self._write(SentLine(at=self._clock(), attempt=attempt, order=order))
 
     def answered(self, order_id: str, attempt: int, answer: AttemptResult) -> None:
-        """An attempt ended."""
+        """Record the end of an attempt."""
         line = AnswerLine(at=self._clock(), order_id=order_id, attempt=attempt, outcome="known")
         match answer:
             case Known(status, body):
@@ -131,7 +131,7 @@ class History:
 
 
 def _as_json(body: bytes) -> tuple[msgspec.Raw, str]:
-    """A body to embed as it is if it is JSON on one line, else as text."""
+    """Return a body as JSON on one line or, if it is not JSON, as text."""
     try:
         msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -140,7 +140,7 @@ def _as_json(body: bytes) -> tuple[msgspec.Raw, str]:
 
 
 def _ends_torn(path: Path) -> bool:
-    """Whether a file ends within a line."""
+    """True if a file ends within a line."""
     if not path.is_file() or not path.stat().st_size:
         return False
     with path.open("rb") as file:
@@ -149,11 +149,11 @@ def _ends_torn(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[Line | Torn]:
-    """The lines of a history file, in order.
+    """Yield the lines of a history file, in order.
 
     Raises:
         OSError: it cannot be read.
-        msgspec.DecodeError: a line is JSON, and none of a history; or the file has lines, and none of them is JSON.
+        msgspec.DecodeError: a line is JSON but not a line of a history, or no line of the file is JSON.
     """
     decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
     is_history, fault = False, None

@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client for one host: what a generator needs, at a fraction of a general client's cost.
+"""A small HTTP/1.1 client for one host, at a fraction of the cost of a general client.
 
-A request is bytes, made once; an answer is its status, its body, and when to come again. One connection has one request
-under way at a time. Nothing is sent twice by itself: an order whose connection dropped may have executed.
+A request is bytes that are built once. A response is its status, its body and its `Retry-After`. A connection has one
+request in flight at a time. The client never retries by itself: an order whose connection dropped may have executed.
 """
 
 import asyncio
@@ -14,31 +14,31 @@ import httptools
 
 
 class Response(NamedTuple):
-    """An answer. `retry_after` is the header's value as it came."""
+    """A response. `retry_after` is the unparsed value of the header."""
 
     status: int
     body: bytes
     retry_after: str | None
 
 
-class NotConnected(OSError):  # noqa: N818 # says what is so
+class NotConnected(OSError):  # noqa: N818 # named for what happened
     """No connection was made, so nothing was sent; the message says why."""
 
 
-class Dropped(OSError):  # noqa: N818 # says what is so
-    """The connection ended before an answer was complete: what became of the request is not known."""
+class Dropped(OSError):  # noqa: N818 # named for what happened
+    """The connection ended before the response was complete, so the outcome of the request is unknown."""
 
 
 class Address:
-    """Where a server is: the host and port of `url`, and the path that targets are relative to.
+    """The address of a server: the host and port of `url`, and the path to which targets are relative.
 
     Args:
-        url: the server.
-        token: gives the bearer token that each request shows; none if it is empty.
-        tls: what an `https://` server is asked with; None for what this machine trusts.
+        url: the base URL of the server.
+        token: returns the bearer token of each request; empty for none.
+        tls: the TLS context for `https://`; None for the machine's default.
 
     Raises:
-        ValueError: it is no `http://` or `https://` address.
+        ValueError: it is not an `http://` or `https://` URL.
     """
 
     def __init__(self, url: str, token: Callable[[], str] = str, tls: ssl.SSLContext | None = None) -> None:
@@ -53,7 +53,7 @@ class Address:
         self._token = token
 
     def request(self, method: str, target: str, body: bytes = b"") -> bytes:
-        """A whole request with a JSON body, ready to be sent any number of times."""
+        """Return a complete request with a JSON body, which may be sent any number of times."""
         lines = [f"{method} {self.base}{target} HTTP/1.1", f"Host: {self.netloc}"]
         if body or method != "GET":
             lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
@@ -63,23 +63,23 @@ class Address:
 
 
 def addresses(urls: str, token: Callable[[], str] = str, tls: ssl.SSLContext | None = None) -> list[Address]:
-    """The addresses of one or several servers, separated by commas, all asked with the same token and CA.
+    """Return the addresses of one or several servers, separated by commas, all with the same token and TLS context.
 
     Raises:
-        ValueError: one of them is none.
+        ValueError: one of them is invalid.
     """
     return [Address(url.strip(), token, tls) for url in urls.split(",")]
 
 
 class Connection(asyncio.Protocol):
-    """One connection: `send` a request once the last one is answered.
+    """One connection. Call `send` only when the previous request has been answered.
 
     Args:
-        on_response: called with this connection and each answer. The connection may be used again in it, if `usable`.
-        on_lost: called once with this connection, when it has ended; why, if it did not just close.
+        on_response: called with this connection and each response. It may send the next request if `usable`.
+        on_lost: called once, when this connection has ended, with the error, or None if it was just closed.
 
     Attributes:
-        usable: it is open, and will take another request.
+        usable: True while it is open and accepts another request.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def close(self) -> None:
-        """End it, whatever is under way."""
+        """Abort the connection."""
         self.usable = False
         self._transport.abort()
 
@@ -109,13 +109,13 @@ class Connection(asyncio.Protocol):
     # --- called by the event loop ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is open."""
+        """Begin to use the connection."""
         self._transport: Any = transport
         self._parser = httptools.HttpResponseParser(self)
         self.usable = True
 
     def data_received(self, data: bytes) -> None:
-        """Part of an answer."""
+        """Parse a part of a response."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -123,23 +123,23 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It has ended."""
+        """Report the end of the connection."""
         self.usable = False
         self._on_lost(self, self._broken or error)
 
     # --- called by the parser ----------------------------------------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header of an answer."""
+        """Keep the `Retry-After` of a response."""
         if len(name) == 11 and name.lower() == b"retry-after":
             self._retry_after = value.decode("latin-1")
 
     def on_body(self, part: bytes) -> None:
-        """Part of an answer's body."""
+        """Keep a part of a response's body."""
         self._parts.append(part)
 
     def on_message_complete(self) -> None:
-        """An answer is complete."""
+        """Pass on a complete response."""
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         response = Response(self._parser.get_status_code(), body, self._retry_after)
         self._forget()
@@ -150,7 +150,7 @@ class Connection(asyncio.Protocol):
 
 
 class Client:
-    """A server, over at most `limit` connections, each made when it is first needed and kept. A context manager."""
+    """A client of one server. It makes up to `limit` connections on demand, and keeps them. A context manager."""
 
     def __init__(self, address: Address, limit: int) -> None:
         self._address = address
@@ -165,16 +165,16 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End all connections; who waits for an answer is told that its connection dropped."""
+        """Abort all connections. Requests in flight raise `Dropped`."""
         for connection in [*self._idle, *self._waiting]:
             connection.close()
 
     async def request(self, method: str, target: str, body: bytes = b"") -> Response:
-        """Send a request, and wait for its answer. Cancelling it closes the connection.
+        """Send a request, and return its response. Cancelling it closes the connection.
 
         Raises:
             NotConnected: nothing was sent.
-            Dropped: the request may have been acted on.
+            Dropped: the request may have been executed.
         """
         request = self._address.request(method, target, body)
         async with self._free:
@@ -207,7 +207,7 @@ class Client:
 
     def _answered(self, connection: Connection, response: Response) -> None:
         answer = self._waiting.get(connection)
-        if answer is None:  # nobody asked
+        if answer is None:  # no request is in flight
             connection.close()
         elif not answer.done():
             answer.set_result(response)

@@ -1,10 +1,10 @@
-"""What an answer says of an order, and what became of an order after all its attempts. Pure.
+"""The result of one attempt to send an order, and the outcome of the order after all attempts. Pure.
 
-An attempt ends as
+The result of an attempt is
 
-    Known        the exchange decided: 200, or a refusal (4xx) that the same order would always meet
-    Unknown      it may or may not have executed: a 5xx, a timeout, a dropped connection, an unreadable answer
-    Undelivered  no connection was made, so that attempt executed nothing
+    Known        the exchange decided: 200, or a refusal (4xx) that is final
+    Unknown      the order may have executed: a 5xx, a timeout, a dropped connection, an unreadable response
+    Undelivered  no connection was made, so this attempt executed nothing
 """
 
 import math
@@ -15,7 +15,7 @@ from wire.errors import Problem, Refusal
 from wire.orders import OrderResult
 
 UNANSWERED = ("unknown", "undelivered")
-"""Outcomes of orders whose decision never arrived."""
+"""The outcomes of orders without a decision."""
 
 _NOTHING_DONE = (Refusal.OVERLOADED.slug, Refusal.UNAVAILABLE.slug)
 
@@ -32,7 +32,7 @@ class Known(msgspec.Struct, frozen=True):
 
     @property
     def rejected(self) -> bool:
-        """Whether the order found nothing to execute against."""
+        """True if the order found nothing to execute against."""
         return self.result is not None and self.result.status == "rejected"
 
 
@@ -40,11 +40,11 @@ class Unknown(msgspec.Struct, frozen=True):
     """The order may or may not have executed.
 
     Attributes:
-        why: there is no decision, for a person.
-        status: the HTTP status, where there was a response.
-        body: the response's body.
-        retry_after: seconds the exchange asked to wait.
-        in_doubt: this very attempt may still execute. Not so if the exchange said that it did nothing.
+        reason: why there is no decision, for people.
+        status: the HTTP status, if there was a response.
+        body: the body of the response.
+        retry_after: how long the exchange asked to wait, in seconds.
+        in_doubt: False if the exchange stated that this attempt did nothing; otherwise it may still execute.
     """
 
     reason: str
@@ -55,7 +55,7 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 class Undelivered(msgspec.Struct, frozen=True):
-    """The order never left."""
+    """The order was not sent."""
 
     reason: str
 
@@ -64,11 +64,11 @@ AttemptResult = Known | Unknown | Undelivered
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one order after all its attempts.
+    """The outcome of an order after all its attempts.
 
     Attributes:
         name: `filled`, `partially_filled`, `rejected.<reason>`, `refused.<problem>`, or one of `UNANSWERED`.
-        filled: lots executed.
+        filled: how many lots executed.
         attempts: how often it was sent.
     """
 
@@ -78,14 +78,14 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def classify(status: int, body: bytes, retry_after: str | None, order_id: str) -> AttemptResult:
-    """What an HTTP response says of the order `order_id`."""
+    """Return what an HTTP response means for the order `order_id`."""
     if status == 200:
         try:
             result = _decode_result(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return Unknown(f"unreadable answer: {error}", status, body)
+            return Unknown(f"unreadable response: {error}", status, body)
         if result.order_id != order_id:
-            return Unknown(f"answer to another order: {result.order_id}", status, body)
+            return Unknown(f"response to another order: {result.order_id}", status, body)
         return Known(status, body, result)
     if status >= 500:
         problem = _problem(status, body)
@@ -95,7 +95,7 @@ def classify(status: int, body: bytes, retry_after: str | None, order_id: str) -
 
 
 def order_outcome(answer: Known, attempts: int) -> Outcome:
-    """What became of an order whose last attempt ended with `answer`."""
+    """Return the outcome of an order whose last attempt had the result `answer`."""
     result = answer.result
     if result is None:
         return Outcome(f"refused.{_problem(answer.status, answer.body)}", 0, attempts)
@@ -104,7 +104,7 @@ def order_outcome(answer: Known, attempts: int) -> Outcome:
 
 
 def _problem(status: int, body: bytes) -> str:
-    """The short name of a problem, or its status where it has none."""
+    """Return the short name of a problem, or its status if it has none."""
     try:
         kind = _decode_problem(body).type
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -113,7 +113,7 @@ def _problem(status: int, body: bytes) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """A `Retry-After` in seconds. Its other form, a date, is never used by the exchange and not understood."""
+    """Return a `Retry-After` in seconds; None for a date, which the exchange never sends."""
     try:
         seconds = float(retry_after or "")
     except ValueError:

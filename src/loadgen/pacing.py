@@ -1,14 +1,14 @@
-"""When orders are due: a Poisson process, drawn from a seed. Pure."""
+"""The schedule of orders: a Poisson process, drawn from a seed. Pure."""
 
 import random
 from collections.abc import Iterator
 
 
 def arrivals(rate: float, seed: int) -> Iterator[float]:
-    """Arrival times in seconds since the start of the run, ascending, without end.
+    """Yield endless, ascending arrival times, in seconds since the start of the run.
 
-    Gaps are independent and exponentially distributed with mean `1 / rate`: many clients who know nothing of each
-    other, so that bursts happen as they do in earnest.
+    Gaps are independent and exponentially distributed with mean `1 / rate`, like the orders of many independent
+    clients. So there are bursts, as in reality.
 
     Args:
         rate: arrivals per second, on average.

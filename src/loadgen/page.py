@@ -1,4 +1,4 @@
-"""The report as one HTML page that asks for nothing else: figures, and plots of the run. Pure."""
+"""The report as one self-contained HTML page: figures, and plots of the run. Pure."""
 
 from html import escape
 
@@ -25,21 +25,21 @@ thead th { color: var(--faint) }
 
 
 def page(report: Report) -> str:
-    """The page."""
+    """Return the page."""
     orders = f"{report.sent:,} orders in {', '.join(report.symbols)} to {report.url.replace(',', ', ')}"
-    rate = f"{report.achieved_rate:,.1f} a second of {report.rate:,.1f} asked for, over {report.duration_s:,.1f} s"
+    rate = f"{report.achieved_rate:,.1f} per second of {report.rate:,.1f} intended, over {report.duration_s:,.1f} s"
     parts = [
         f"<h1>Run {escape(report.run_id)}</h1>",
         f"<p>{escape(orders)}, {rate}; seed {report.seed}.</p>",
         *_verdict(report),
-        "<h2>Answers</h2>",
+        "<h2>Outcomes</h2>",
         _outcomes(report),
         "<h2>Latency</h2>",
-        "<p>Milliseconds from when an order was meant to be sent to its answer: what waited to be sent counts.</p>",
+        "<p>Milliseconds from the intended send time of an order to its response, waiting included.</p>",
         _latencies(report),
     ]
     if report.timeline and report.outcomes:
-        parts += ["<h2>Answers a second</h2>", _rates(report.timeline)]
+        parts += ["<h2>Outcomes per second</h2>", _rates(report.timeline)]
     if report.latency_shares_ms:
         parts += ["<h2>Latency over the run</h2>", _over_time(report.timeline)]
         parts += [
@@ -59,7 +59,7 @@ def _verdict(report: Report) -> list[str]:
     if report.unanswered:
         lines.append(f'<div class="bad">{report.unanswered:,} orders were given up without a decision</div>')
     if report.verdict.valid:
-        lines.append('<div class="good">Valid: the generator kept to its schedule</div>')
+        lines.append('<div class="good">Valid: the load generator kept to its schedule</div>')
     return lines + [f'<div class="bad">Void for latency: {escape(reason)}</div>' for reason in report.verdict.reasons]
 
 
@@ -72,7 +72,7 @@ def _outcomes(report: Report) -> str:
 
 def _latencies(report: Report) -> str:
     latency = report.latency_ms
-    rows = [["answer", *_numbers(latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max)]]
+    rows = [["response", *_numbers(latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max)]]
     for name, delay in (("schedule lag", report.schedule_lag_ms), ("wait for a connection", report.connection_wait_ms)):
         rows.append([name, f"{delay.p50:,.2f}", "", f"{delay.p99:,.2f}", "", f"{delay.max:,.2f}"])
     return _table(["ms", "p50", "p90", "p99", "p99.9", "max"], rows)
@@ -99,7 +99,9 @@ def _rates(timeline: list[Interval]) -> str:
 
 def _tooltip(interval: Interval) -> str:
     outcomes = ", ".join(f"{count:,} {name}" for name, count in interval.outcomes.items())
-    return f"{interval.at:g} to {interval.at + interval.seconds:g} s: {interval.sent:,} sent; {outcomes or 'no answer'}"
+    return (
+        f"{interval.at:g} to {interval.at + interval.seconds:g} s: {interval.sent:,} sent; {outcomes or 'no outcome'}"
+    )
 
 
 def _over_time(timeline: list[Interval]) -> str:

@@ -1,4 +1,4 @@
-"""What one run is asked to do."""
+"""The parameters of a run."""
 
 import msgspec
 
@@ -6,18 +6,18 @@ from wire.instruments import Instrument
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One run.
+    """The parameters of a run.
 
     Attributes:
-        run_id: prefix of its order ids, unique over runs.
-        url: the exchange; several are separated by commas.
+        run_id: the prefix of its order ids, unique to the run.
+        url: the base URL of the exchange; those of several are separated by commas.
         rate: orders per second, on average.
-        duration: seconds over which orders are due; None runs until it is stopped.
-        instruments: what is traded, by symbol.
+        duration: the length of the schedule, in seconds; None: until it is stopped.
+        instruments: the instruments, by symbol.
         max_quantity: the largest order, in lots.
-        concurrency: requests in flight, at most.
-        aggressiveness: the share of orders priced to cross any sensible quote.
-        seed: of the orders and their schedule.
+        concurrency: the most requests in flight.
+        aggressiveness: the share of orders, 0 to 1, priced to cross any sensible quote.
+        seed: the seed of the orders and of their schedule.
     """
 
     run_id: str

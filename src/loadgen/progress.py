@@ -1,4 +1,4 @@
-"""How a run is doing, while it goes on: a live display on a terminal, a structured log line now and then elsewhere."""
+"""The progress of a run: a live display on a terminal, or else a structured log line at intervals."""
 
 import asyncio
 import time
@@ -15,16 +15,16 @@ from loadgen.plan import Plan
 from loadgen.tally import Tally
 
 LOG_EVERY = 10.0
-"""Seconds between log lines."""
+"""The interval between log lines, in seconds."""
 
 REDRAW_EVERY = 1.0
-"""Seconds between redraws: each takes a millisecond or two from the generator."""
+"""The interval between redraws, in seconds. Each redraw delays the load generator by a millisecond or two."""
 
 log = structlog.get_logger()
 
 
 class Progress:
-    """Watches one run."""
+    """Displays or logs the progress of one run."""
 
     def __init__(self, plan: Plan, tally: Tally, exchange: Exchange) -> None:
         self._plan = plan
@@ -35,20 +35,20 @@ class Progress:
         self._previous_outcomes: Counter[str] = Counter()
 
     async def show(self, console: Console) -> None:
-        """Draw on a terminal until cancelled."""
+        """Update a display on a terminal until cancelled."""
         with Live(self.display(), console=console, auto_refresh=False) as live:
             while True:
                 await asyncio.sleep(REDRAW_EVERY)
                 live.update(self.display(), refresh=True)
 
     async def log(self) -> None:
-        """Log until cancelled."""
+        """Log at intervals until cancelled."""
         while True:
             await asyncio.sleep(LOG_EVERY)
             self.log_line()
 
     def log_line(self) -> None:
-        """Log what happened since the last line, and how things stand."""
+        """Log what happened since the last line, and the current state."""
         tally = self._tally
         p50, p99 = tally.latency.milliseconds([50, 99])
         rate, outcomes = self._since_last()
@@ -66,7 +66,7 @@ class Progress:
         )
 
     def display(self) -> Table:
-        """The live display."""
+        """Return the live display."""
         plan, tally = self._plan, self._tally
         elapsed = time.monotonic() - tally.started
         rate, outcomes = self._since_last()
@@ -76,10 +76,10 @@ class Progress:
         rows.add_row("run", f"{plan.run_id} to {plan.url}, seed {plan.seed}; Ctrl-C ends it")
         rows.add_row("elapsed", f"{elapsed:,.0f} s" + (f" of {plan.duration:,.0f} s" if plan.duration else ""))
         rows.add_row("sent", f"{tally.sent:,} orders, {rate:,.0f}/s of {plan.rate:,.0f}/s; {tally.retries:,} retries")
-        rows.add_row("held", f"{tally.in_flight:,} in flight, {tally.waiting:,} waiting for a connection")
+        rows.add_row("pending", f"{tally.in_flight:,} in flight, {tally.waiting:,} waiting for a connection")
         rows.add_row("latency", f"p50 {p50:,.2f} ms, p90 {p90:,.2f}, p99 {p99:,.2f}, p99.9 {p99_9:,.2f}")
         rows.add_row("", f"max {tally.latency.longest:,.2f} ms, from the intended send time")
-        rows.add_row("lag", f"p99 {lag:,.2f} ms, max {tally.lag.longest:,.2f}: how late the generator is itself")
+        rows.add_row("lag", f"p99 {lag:,.2f} ms, max {tally.lag.longest:,.2f}: how late the load generator itself is")
         for name, count in sorted(tally.outcomes.items()):
             rows.add_row("", f"{count:,} {name}, {outcomes.get(name, 0):,} just now")
         trouble = self._exchange.trouble
@@ -87,7 +87,7 @@ class Progress:
         return rows
 
     def _since_last(self) -> tuple[float, dict[str, int]]:
-        """Orders sent per second, and orders by outcome, since this was last asked."""
+        """Return the orders sent per second, and the orders by outcome, since the last call."""
         now, tally = time.monotonic(), self._tally
         elapsed = now - self._previous_time
         rate = (tally.sent - self._previous_sent) / elapsed if elapsed > 0 else 0.0

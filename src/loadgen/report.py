@@ -1,4 +1,4 @@
-"""What a run comes to: the figures, the verdict on whether they can be trusted, and both as a table."""
+"""The report on a run: its figures, a verdict on their validity, and both as a table."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from loadgen.plan import Plan
 from loadgen.tally import Durations, Tally
 from loadgen.timeline import Interval
 
-LATE = 5.0
-"""Milliseconds at p99 from which the generator, not the exchange, is what the latencies tell of."""
+MAX_DELAY_P99 = 5.0
+"""The greatest delay of orders by the load generator, at p99, in milliseconds. Beyond it, latencies are void."""
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds from when orders were meant to be sent to their answers; of answered orders."""
+    """Latencies of answered orders: milliseconds from their intended send times to their responses."""
 
     p50: float
     p90: float
@@ -27,7 +27,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delay(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds an order was held up before it was sent."""
+    """Delays of orders before they were sent, in milliseconds."""
 
     p50: float
     p99: float
@@ -35,35 +35,35 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the latencies tell of the exchange; if not, why."""
+    """Whether the latencies measure the exchange and, if not, why."""
 
     valid: bool
     reasons: list[str]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's figures.
+    """The figures of a run.
 
     Attributes:
-        run_id: prefix of its order ids.
-        url: the exchange; several are separated by commas.
-        seed: gives the same orders and schedule again.
-        symbols: what was traded.
-        rate: orders per second asked for.
+        run_id: the prefix of its order ids.
+        url: the base URL of the exchange; those of several are separated by commas.
+        seed: the seed, which gives the same orders and schedule again.
+        symbols: the symbols traded.
+        rate: the intended orders per second.
         duration_s: from the start to the last outcome.
-        sent: orders sent, each counted once however often it was sent.
-        not_sent: orders that were due, but given up or still waiting for a connection when the run ended.
-        unanswered: orders sent, given up without a decision.
-        outcomes: orders by outcome.
-        filled_lots: lots executed.
+        sent: the number of orders sent; an order that was sent again counts once.
+        not_sent: the number of orders that were due, but were given up or still waiting when the run ended.
+        unanswered: the number of orders that were sent, and given up without a decision.
+        outcomes: the number of orders by outcome.
+        filled_lots: how many lots executed.
         achieved_rate: orders sent per second, up to the last one.
-        retries: attempts after the first ones.
-        latency_ms: of answered orders, from when they were meant to be sent.
-        schedule_lag_ms: how late the generator came round to orders that were due.
-        connection_wait_ms: how long orders then waited for one of the connections.
-        verdict: whether the latencies tell of the exchange.
-        latency_shares_ms: the latencies below which 1 %, 2 %, and so on to 100 % of answered orders lie.
-        timeline: how it went, by second; of a long run, by several seconds.
+        retries: the number of attempts after the first of each order.
+        latency_ms: the latencies of answered orders, from their intended send times.
+        schedule_lag_ms: how late the load generator noticed that orders were due.
+        connection_wait_ms: how long orders then waited for a connection.
+        verdict: whether the latencies measure the exchange.
+        latency_shares_ms: the latencies at the 1st, 2nd, and so on to the 100th percentile of answered orders.
+        timeline: the course of the run by second; for a long run, by several seconds.
     """
 
     run_id: str
@@ -88,7 +88,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarize(plan: Plan, tally: Tally, now: float) -> Report:
-    """Sum up a run that ended at `now`, on the tally's clock."""
+    """Return the report on a run that ended at `now`, on the clock of the tally."""
     p50, p90, p99, p99_9 = tally.latency.milliseconds([50, 90, 99, 99.9])
     lag, wait = _delay(tally.lag), _delay(tally.wait)
     sending = tally.last_sent - tally.started
@@ -121,14 +121,16 @@ def _delay(durations: Durations) -> Delay:
 
 
 def judge(plan: Plan, lag: Delay, wait: Delay, not_sent: int) -> Verdict:
-    """Void a run whose latencies the generator itself had a part in."""
+    """Return the verdict: a run is void if the load generator itself contributed to its latencies."""
     reasons = []
-    if lag.p99 > LATE:
-        reasons.append(f"the generator was {lag.p99:.1f} ms late at p99: lower the rate, or free a processor for it")
-    if wait.p99 > LATE:
+    if lag.p99 > MAX_DELAY_P99:
+        reasons.append(
+            f"the load generator was {lag.p99:.1f} ms late at p99: lower the rate, or free a processor for it"
+        )
+    if wait.p99 > MAX_DELAY_P99:
         reasons.append(
             f"orders waited {wait.p99:.1f} ms at p99 for one of {plan.concurrency} connections: "
-            "allow more, or the rate is more than the exchange can take"
+            "allow more, or the exchange cannot keep up with the rate"
         )
     if not_sent:
         reasons.append(f"{not_sent} orders that were due were never sent")
@@ -136,13 +138,13 @@ def judge(plan: Plan, lag: Delay, wait: Delay, not_sent: int) -> Verdict:
 
 
 def figures(report: Report) -> dict[str, Any]:
-    """The report without what is only of use in a plot."""
+    """Return the report without the parts that are only used in plots."""
     values: dict[str, Any] = msgspec.to_builtins(report)
     return {name: value for name, value in values.items() if name not in ("latency_shares_ms", "timeline")}
 
 
 def table(report: Report) -> RenderableType:
-    """The report for a person."""
+    """Return the report as a table for people."""
     rows = Table(box=box.SIMPLE, show_header=False, title=f"Run {report.run_id}", title_justify="left")
     rows.add_column(style="bold")
     rows.add_column(justify="right")
@@ -150,7 +152,7 @@ def table(report: Report) -> RenderableType:
     rows.add_row("exchange", "", report.url.replace(",", "\n"))
     rows.add_row("seed", str(report.seed), "")
     rows.add_row("duration", f"{report.duration_s:.1f}", "s")
-    rows.add_row("rate", f"{report.achieved_rate:,.1f}", f"orders/s, of {report.rate:,.1f} asked for")
+    rows.add_row("rate", f"{report.achieved_rate:,.1f}", f"orders/s, of {report.rate:,.1f} intended")
     rows.add_row("sent", f"{report.sent:,}", "orders")
     for name, count in report.outcomes.items():
         rows.add_row(f"  {name}", f"{count:,}", f"{count / report.sent:.1%}")
@@ -177,6 +179,6 @@ def _verdict(report: Report) -> list[Text]:
     if report.unanswered:
         lines.append(Text(f"UNANSWERED: {report.unanswered} orders were given up without a decision", style="bold red"))
     if report.verdict.valid:
-        lines.append(Text("VALID: the generator kept to its schedule", style="green"))
+        lines.append(Text("VALID: the load generator kept to its schedule", style="green"))
     lines += [Text(f"VOID for latency: {reason}", style="bold yellow") for reason in report.verdict.reasons]
     return lines

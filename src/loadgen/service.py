@@ -1,4 +1,4 @@
-"""The open loop: orders come due on their schedule, and each goes to the first free sender."""
+"""The open loop: orders fall due on a schedule, and each goes to the first free sender."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from wire.orders import Order
 
 
 class _Due(NamedTuple):
-    """An order to send: when it was meant to be sent, and when the generator came round to it."""
+    """An order to send, its intended send time, and when the load generator noticed that it was due."""
 
     intended: float
     noticed: float
@@ -24,9 +24,9 @@ class LoadGenerator:
     """One run.
 
     Args:
-        plan: what to do.
-        exchange: where to send to.
-        stopping: ends the run early: nothing new is sent, and what is in flight gets its answer or times out.
+        plan: the parameters of the run.
+        exchange: the exchange to send orders to.
+        stopping: ends the run early: no further orders are sent, and those in flight are answered or time out.
 
     Attributes:
         tally: the counts so far.
@@ -40,7 +40,7 @@ class LoadGenerator:
         self.tally = Tally(time.monotonic())
 
     async def run(self) -> None:
-        """Send the orders of the plan; return once every outcome is settled."""
+        """Send the orders of the plan. Return when every order has an outcome."""
         self.tally.started = self.tally.last_sent = time.monotonic()
         async with asyncio.TaskGroup() as group:
             senders = [group.create_task(self._send()) for _ in range(self._plan.concurrency)]
@@ -54,10 +54,11 @@ class LoadGenerator:
             stopped.cancel()
 
     async def _schedule(self) -> None:
-        """Queue each order when it is due, never sooner, until the duration is over.
+        """Queue each order when it is due, never earlier, until the duration has ended.
 
-        Everything due is queued at once, then the senders get their turn: a late generator catches up without starving
-        them. The monotonic clock is read, not the loop's: uvloop's counts whole milliseconds.
+        All orders that are due are queued at once, and then the senders have their turn, so a late load generator
+        catches up without starving them. This uses the monotonic clock, because uvloop's clock counts whole
+        milliseconds.
         """
         plan, tally = self._plan, self.tally
         flow = orders(
@@ -79,7 +80,7 @@ class LoadGenerator:
             self._queue.put_nowait(_Due(intended, now, next(flow)))
 
     async def _send(self) -> None:
-        """One sender: one order at a time, from its first attempt to its outcome."""
+        """Send one order at a time, from its first attempt to its outcome."""
         while (due := await self._queue.get()) is not None:
             now = time.monotonic()
             if self._stopping.is_set() or now - due.intended > PATIENCE:

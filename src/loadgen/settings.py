@@ -1,4 +1,4 @@
-"""The `[loadgen]` table of the market file: the defaults of every command line option."""
+"""The `[loadgen]` table of the market file: the defaults of the command line options."""
 
 import os
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ class LoadgenSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     """Settings of the load generator.
 
     Attributes:
-        port: it listens nowhere.
-        url: the exchange; several are separated by commas; empty for those of this stack.
-        rate: orders per second.
-        symbols: symbols to trade, separated by commas; empty for all.
+        port: always 0, because the load generator does not listen.
+        url: the base URL of the exchange; those of several are separated by commas. Empty: the exchanges of this stack.
+        rate: orders per second, on average.
+        symbols: the symbols to trade, separated by commas; empty for all.
         max_quantity: the largest order, in lots.
-        concurrency: requests in flight, at most.
-        aggressiveness: the share of orders priced to cross any sensible quote, 0 to 1.
-        history: file to append the history to; empty for none.
-        token_file: file whose first line is the token to show; empty for the trader's in the folder of tokens, if
+        concurrency: the most requests in flight.
+        aggressiveness: the share of orders, 0 to 1, priced to cross any sensible quote.
+        history: the file to append the history to; empty for none.
+        token_file: the file whose first line is the token to send. Empty: the trader's file in the folder of tokens, if
             there is one.
     """
 
@@ -42,16 +42,16 @@ class LoadgenSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     token_file: str = ""
 
     def __post_init__(self) -> None:
-        """It listens nowhere: `host` is but where others do."""
+        """Set the default of `token_file`. `host` needs no check, since the load generator does not listen."""
         if not self.token_file and self.stack.tokens:
             msgspec.structs.force_setattr(self, "token_file", str(Path(self.stack.tokens) / Role.TRADER))
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> LoadgenSettings:
-    """The settings, with `url` filled in from where the exchanges of this stack listen.
+    """Return the settings. An empty `url` is replaced by the URLs of this stack's exchanges.
 
     Raises:
-        SettingsError: something is missing, unknown or makes no sense.
+        SettingsError: a setting is missing, unknown or invalid.
     """
     settings = load(LoadgenSettings, "loadgen", environ)
     if settings.url:
@@ -60,7 +60,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> LoadgenSettings:
     try:
         first = int(port)
     except ValueError as error:
-        raise SettingsError(f"QS_EXCHANGE_PORT: {port} is no port") from error
+        raise SettingsError(f"QS_EXCHANGE_PORT: {port} is not a port") from error
     ports = (first + PORT_STEP * number for number in range(settings.stack.exchanges))
     host = _reachable(settings.stack)
     scheme = settings.stack.http_scheme

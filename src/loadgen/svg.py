@@ -1,4 +1,4 @@
-"""Plots as SVG: they stand alone, ask for nothing, and follow the reader's light or dark scheme. Pure."""
+"""Plots as self-contained SVG that follows the reader's light or dark colour scheme. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ COLORS = ("#2a78c2", "#8a8a8a", "#d98e04", "#0f9d72", "#c0569b", "#d1495b", "#7a
 _HEIGHT = 285
 _TOP, _BOTTOM = 20, 260
 _LEFT, _RIGHT = 66, WIDTH - 230
-"""Where curves are drawn; their names are to the right."""
+"""The area of the curves; their names are to the right of it."""
 
 _STYLE = (
     "text{fill:#222}.back{fill:#fff}.grid{stroke:#ddd}.mark{stroke:#333}.over{fill:transparent}"
@@ -19,7 +19,7 @@ _STYLE = (
 
 
 def svg(height: float, parts: Sequence[str]) -> str:
-    """A plot of so many pixels, `WIDTH` wide."""
+    """Return a plot, `height` pixels high and `WIDTH` pixels wide."""
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
@@ -29,19 +29,19 @@ def svg(height: float, parts: Sequence[str]) -> str:
 
 
 def text_at(x: float, y: float, text: str, anchor: str) -> str:
-    """Some text; `anchor` is `start`, `middle` or `end`."""
+    """Return a text element; `anchor` is `start`, `middle` or `end`."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str = "grid") -> str:
-    """A line of the grid, or one that marks something (`mark`)."""
+    """Return a line of the grid, or, of kind `mark`, one that marks something."""
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
 def distribution(curves: Mapping[str, Sequence[float]]) -> str:
-    """Which share of all took at most how long, on a logarithmic scale of milliseconds.
+    """Plot cumulative distributions, over a logarithmic scale of milliseconds.
 
-    Each curve is its values in ascending order, each standing for the same share of all.
+    Each curve is a sequence of ascending values, each of which stands for the same share of all.
     """
     lowest, highest = _decades([value for points in curves.values() for value in points])
 
@@ -64,19 +64,19 @@ def distribution(curves: Mapping[str, Sequence[float]]) -> str:
 
 
 def by_load(curves: Mapping[str, Sequence[tuple[float, float]]], load: str) -> str:
-    """What came of each load, both on logarithmic scales; `load` names what is offered. Each curve is (load, value)."""
+    """Plot values by load, both on logarithmic scales. A curve is pairs of load and value; `load` is the axis title."""
     across = _decades([offered for points in curves.values() for offered, _ in points])
     up = _decades([value for points in curves.values() for _, value in points])
 
-    def place(value: float, bounds: tuple[float, float]) -> float:
+    def share_of(value: float, bounds: tuple[float, float]) -> float:
         lowest, highest = bounds
         return math.log(min(max(value, lowest), highest) / lowest) / math.log(highest / lowest)
 
     def x(offered: float) -> float:
-        return _LEFT + place(offered, across) * (_RIGHT - _LEFT)
+        return _LEFT + share_of(offered, across) * (_RIGHT - _LEFT)
 
     def y(value: float) -> float:
-        return _BOTTOM - place(value, up) * (_BOTTOM - _TOP)
+        return _BOTTOM - share_of(value, up) * (_BOTTOM - _TOP)
 
     parts = []
     for mark in _powers(*across):
@@ -90,7 +90,7 @@ def by_load(curves: Mapping[str, Sequence[tuple[float, float]]], load: str) -> s
 
 
 def latencies_over_time(seconds: Sequence[float], curves: Mapping[str, Sequence[float | None]], end: float) -> str:
-    """Milliseconds by second, on a logarithmic scale. A curve has a value for each of `seconds`; None leaves a gap."""
+    """Plot milliseconds, on a logarithmic scale, over seconds. A curve has one value per second; None leaves a gap."""
     lowest, highest = _decades([value for points in curves.values() for value in points if value is not None])
 
     def y(value: float) -> float:
@@ -115,12 +115,12 @@ def latencies_over_time(seconds: Sequence[float], curves: Mapping[str, Sequence[
 def rates_over_time(
     bounds: Sequence[tuple[float, float]], layers: Mapping[str, Sequence[float]], tooltips: Sequence[str]
 ) -> str:
-    """Layers of bars, one on the other: something a second, of every interval.
+    """Plot stacked bars: a rate per second in each interval.
 
     Args:
-        bounds: where each interval begins and ends, in seconds.
-        layers: a value for each interval; the first layer lies at the bottom.
-        tooltips: what is shown when the pointer rests on each interval.
+        bounds: the begin and end of each interval, in seconds.
+        layers: the values of each layer, one per interval; the first layer is at the bottom.
+        tooltips: the tooltip of each interval.
     """
     end = bounds[-1][1]
     highest = _round_up(max((sum(values) for values in zip(*layers.values(), strict=True)), default=0.0))
@@ -139,17 +139,17 @@ def rates_over_time(
                     f'<rect x="{x:.1f}" y="{bottoms[place]:.1f}" width="{_second(ends, end) - x:.1f}" '
                     f'height="{height:.1f}" fill="{COLORS[order % len(COLORS)]}"/>'
                 )
-    for (begins, ends), words in zip(bounds, tooltips, strict=True):
+    for (begins, ends), text in zip(bounds, tooltips, strict=True):
         x = _second(begins, end)
         parts.append(
             f'<rect class="over" x="{x:.1f}" y="{_TOP}" width="{_second(ends, end) - x:.1f}" '
-            f'height="{_BOTTOM - _TOP}"><title>{escape(words)}</title></rect>'
+            f'height="{_BOTTOM - _TOP}"><title>{escape(text)}</title></rect>'
         )
     return svg(_HEIGHT, [*_seconds(end), *parts, *_legend(list(layers))])
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """Powers of ten around all values."""
+    """Return the powers of ten that enclose all values."""
     lowest = 10 ** math.floor(math.log10(max(min(values, default=1.0), 0.01)))
     highest = 10 ** math.ceil(math.log10(max(max(values, default=10.0), 0.01)))
     return lowest, max(highest, 10 * lowest)
@@ -164,7 +164,7 @@ def _duration(milliseconds: float) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 5 and 10 times a power of ten."""
+    """Round up to 1, 2, 4, 5 or 10 times a power of ten."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
@@ -176,7 +176,7 @@ def _second(second: float, end: float) -> float:
 
 
 def _seconds(end: float) -> list[str]:
-    """The axis of time."""
+    """Return the labels of the time axis."""
     step = _round_up(end / 8)
     marks = [step * number for number in range(int(end / step) + 1)]
     return [text_at(_second(mark, end), _BOTTOM + 18, f"{mark:g} s", "middle") for mark in marks]

@@ -1,4 +1,4 @@
-"""Counting, while a run goes on: outcomes, latencies, and how late the generator itself was. Times are arguments."""
+"""Counts of a run: outcomes, latencies, and how late the load generator itself was. Times are arguments."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from hdrh.histogram import HdrHistogram
 from loadgen.outcomes import UNANSWERED, Outcome
 from loadgen.timeline import Timeline
 
-_LONGEST = 600_000_000  # microseconds; longer durations count as this
+_LONGEST = 600_000_000  # microseconds; longer durations are counted as this one
 _SIGNIFICANT_DIGITS = 3
 
 
 class Durations:
-    """A histogram of durations, exact to three digits, from a microsecond to ten minutes."""
+    """A histogram of durations from a microsecond to ten minutes, exact to three digits."""
 
     def __init__(self) -> None:
         self._histogram = HdrHistogram(1, _LONGEST, _SIGNIFICANT_DIGITS)
@@ -24,11 +24,11 @@ class Durations:
 
     @property
     def count(self) -> int:
-        """How many were counted."""
+        """How many durations were counted."""
         return int(self._histogram.get_total_count())
 
     def milliseconds(self, percentiles: Sequence[float]) -> list[float]:
-        """The durations below which the given percentages lie; 0 where nothing was counted."""
+        """Return the durations at the given percentiles; 0 if nothing was counted."""
         if not self.count:
             return [0.0 for _ in percentiles]
         found = self._histogram.get_percentile_to_value_dict(list(percentiles))
@@ -36,29 +36,29 @@ class Durations:
 
     @property
     def longest(self) -> float:
-        """The longest, in milliseconds; 0 where nothing was counted."""
+        """The longest duration, in milliseconds; 0 if nothing was counted."""
         return self._histogram.get_max_value() / 1000 if self.count else 0.0
 
 
 class Tally:
-    """One run's counts. Times are seconds on one steady clock.
+    """The counts of a run. Times are seconds on one monotonic clock.
 
-    An order is *due*, then *sent* once a connection is free for it, then *ended*. One that waits too long is not sent.
+    An order is *due*, then *sent* once a connection is free, then *ended*. An order that waits too long is not sent.
 
     Attributes:
         started: when the run began.
-        last_sent: when the latest order was first sent.
-        due: orders that came due.
-        sent: orders sent, each counted once.
-        not_sent: orders that were due and never sent.
-        ended: orders sent whose outcome, known or not, is settled.
-        retries: attempts after the first ones.
-        filled_lots: lots executed.
-        outcomes: orders by outcome.
-        latency: from when an order was meant to be sent to its answer, of answered orders.
-        lag: from when an order was meant to be sent to when the generator came round to it.
-        wait: from then to when a connection was free for it.
-        timeline: sent, outcomes and latency by second.
+        last_sent: when the latest order was sent for the first time.
+        due: the number of orders that were due.
+        sent: the number of orders sent, each counted once.
+        not_sent: the number of orders that were due and never sent.
+        ended: the number of orders that were sent and have an outcome, known or not.
+        retries: the number of attempts after the first of each order.
+        filled_lots: how many lots executed.
+        outcomes: the number of orders by outcome.
+        latency: from the intended send time to the response, for answered orders.
+        lag: from the intended send time to when the load generator noticed that the order was due.
+        wait: from then until a connection was free.
+        timeline: orders sent, outcomes and latencies, by second.
     """
 
     def __init__(self, started: float) -> None:
@@ -77,23 +77,23 @@ class Tally:
         self.timeline = Timeline()
 
     def order_due(self, intended: float, now: float) -> None:
-        """An order came due."""
+        """Count an order that is due."""
         self.due += 1
         self.lag.record(now - intended)
 
     def order_sent(self, due: float, now: float) -> None:
-        """An order found a free connection."""
+        """Count an order that is sent because a connection is free."""
         self.sent += 1
         self.last_sent = now
         self.wait.record(now - due)
         self.timeline.sent(now - self.started)
 
     def order_not_sent(self) -> None:
-        """An order will never be sent."""
+        """Count an order that will never be sent."""
         self.not_sent += 1
 
     def order_ended(self, outcome: Outcome, intended: float, now: float) -> None:
-        """An order's outcome is settled."""
+        """Count the outcome of an order."""
         self.ended += 1
         self.outcomes[outcome.name] += 1
         self.retries += outcome.attempts - 1
@@ -105,15 +105,15 @@ class Tally:
 
     @property
     def waiting(self) -> int:
-        """Orders due that wait for a free connection."""
+        """How many orders wait for a free connection."""
         return self.due - self.sent - self.not_sent
 
     @property
     def in_flight(self) -> int:
-        """Orders sent whose outcome is not settled."""
+        """How many orders were sent and have no outcome yet."""
         return self.sent - self.ended
 
     @property
     def unanswered(self) -> int:
-        """Orders given up without a decision."""
+        """How many orders were given up without a decision."""
         return sum(self.outcomes[name] for name in UNANSWERED)

@@ -1,6 +1,6 @@
-"""How a run went from second to second. Pure; it takes the same room however long the run is.
+"""The course of a run, by second. Pure; its memory is bounded, however long the run is.
 
-An interval is one second at first. Whenever there would be more than `MOST` of them, each two become one.
+An interval is one second at first. Whenever there would be more than `MAX_INTERVALS`, each two are merged into one.
 """
 
 import math
@@ -8,24 +8,24 @@ from collections import Counter
 
 import msgspec
 
-MOST = 240
-"""Intervals, at most."""
+MAX_INTERVALS = 240
+"""The most intervals."""
 
-_STEPS = 40
-"""Latencies are told apart by steps, so many for a factor of ten: about 6 %."""
+_STEPS_PER_DECADE = 40
+"""Latencies are rounded to so many steps per factor of ten, so a step is about 6 %."""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened within some seconds.
+    """What happened in an interval.
 
     Attributes:
-        at: when it began, in seconds since the start of the run.
-        seconds: how long it is.
-        sent: orders first sent in it.
-        outcomes: orders whose outcome was settled in it, by outcome.
-        p50_ms: median latency of the orders answered in it, within about 6 %; None if there were none.
-        p99_ms: as p50_ms.
-        max_ms: as p50_ms.
+        at: its begin, in seconds since the start of the run.
+        seconds: its length.
+        sent: the number of orders that were sent for the first time.
+        outcomes: the number of orders that ended, by outcome.
+        p50_ms: the median latency of the orders answered, within about 6 %; None if there were none.
+        p99_ms: the same for the 99th percentile.
+        max_ms: the same for the longest latency.
     """
 
     at: float
@@ -38,7 +38,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Counts:
-    """Of one interval. `latencies` counts steps."""
+    """The counts of one interval. `latencies` counts by step."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -59,18 +59,18 @@ class Timeline:
         self._counts: list[_Counts] = []
 
     def sent(self, at: float) -> None:
-        """An order was first sent."""
-        self._of(at).sent += 1
+        """Count an order that was sent for the first time."""
+        self._counts_at(at).sent += 1
 
     def ended(self, at: float, outcome: str, latency: float | None) -> None:
-        """An order's outcome was settled; `latency` is in seconds, None if it was not answered."""
-        counts = self._of(at)
+        """Count the outcome of an order; `latency` is in seconds, None if it was not answered."""
+        counts = self._counts_at(at)
         counts.outcomes[outcome] += 1
         if latency is not None:
-            counts.latencies[round(math.log10(max(latency * 1000, 0.001)) * _STEPS)] += 1
+            counts.latencies[round(math.log10(max(latency * 1000, 0.001)) * _STEPS_PER_DECADE)] += 1
 
     def intervals(self) -> list[Interval]:
-        """What was counted."""
+        """Return all intervals so far."""
         return [
             Interval(
                 at=number * self._width,
@@ -84,15 +84,15 @@ class Timeline:
             for number, counts in enumerate(self._counts)
         ]
 
-    def _of(self, at: float) -> _Counts:
-        while (number := max(0, int(at / self._width))) >= MOST:
-            self._join()
+    def _counts_at(self, at: float) -> _Counts:
+        while (number := max(0, int(at / self._width))) >= MAX_INTERVALS:
+            self._merge_pairs()
         while len(self._counts) <= number:
             self._counts.append(_Counts())
         return self._counts[number]
 
-    def _join(self) -> None:
-        """Make one interval of each two."""
+    def _merge_pairs(self) -> None:
+        """Merge each two intervals into one."""
         for number in range(1, len(self._counts), 2):
             self._counts[number - 1].add(self._counts[number])
         self._counts = self._counts[::2]
@@ -100,10 +100,10 @@ class Timeline:
 
 
 def _percentile(latencies: Counter[int], share: float) -> float | None:
-    """The latency, in milliseconds, that this share of all does not exceed."""
+    """Return the latency, in milliseconds, that a share of all does not exceed."""
     left = share * latencies.total()
     for step, count in sorted(latencies.items()):
         left -= count
         if left <= 1e-9:
-            return round(10 ** (step / _STEPS), 3)
+            return round(10 ** (step / _STEPS_PER_DECADE), 3)
     return None

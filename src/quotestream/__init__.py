@@ -1,4 +1,4 @@
-"""The command `quotestream`: every recipe that needs no checkout, as a subcommand.
+"""The command `quotestream`. Every recipe that needs no checkout is a subcommand.
 
-In: the command line. Out: whatever the recipe's package does with the rest of it.
+In: the command line. Out: what the recipe's package does with the remaining arguments.
 """

@@ -1,7 +1,6 @@
 """The command line: `quotestream RECIPE …`, or `python -m quotestream RECIPE …`.
 
-Each recipe is another package's command line. Only that package is imported, so `--help` is quick, and a recipe needs
-no more than it did.
+Each recipe is the command line of another package. Only that package is imported, so `--help` is fast.
 """
 
 import os
@@ -14,11 +13,11 @@ from typing import NamedTuple
 from process.installation import COMMAND
 
 UNKNOWN = 2
-"""The exit code where there is no such recipe."""
+"""The exit code for an unknown recipe."""
 
 
 class Recipe(NamedTuple):
-    """A recipe: what it does, the package that does it, and what comes first on that package's command line."""
+    """A recipe: its summary, the package that implements it, and the first arguments for that package."""
 
     summary: str
     package: str
@@ -105,7 +104,7 @@ RECIPES = {
 
 
 def overview() -> str:
-    """The list of recipes."""
+    """Return the list of recipes."""
     width = max(map(len, RECIPES))
     lines = [f"  {name:<{width}}  {recipe.summary}" for name, recipe in RECIPES.items()]
     first = f"Quotestream {version('quotestream')}. Begin with `demo` or `up`"
@@ -116,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one recipe.
 
     Returns:
-        0; 2 if there is no such recipe.
+        0; 2 for an unknown recipe.
 
     Raises:
         SystemExit: with the recipe's exit code.
@@ -131,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (recipe := RECIPES.get(name)):
         print(f"there is no recipe {name!r}; `{COMMAND}` alone lists them", file=sys.stderr)
         return UNKNOWN
-    # What is started from here never takes a folder here that is called `ui` or `stack` for one of our packages.
+    # Processes started from here must not import a local folder named `ui` or `stack` instead of our package.
     os.environ["PYTHONSAFEPATH"] = "1"
     sys.argv[1:] = [*recipe.first, *rest]
     runpy.run_module(recipe.package, run_name="__main__", alter_sys=True)

@@ -1,4 +1,4 @@
-"""A stand-in for the exchange: a real HTTP server that answers as scripted."""
+"""A stand-in for the exchange: a real HTTP server with scripted responses."""
 
 import asyncio
 from collections import deque
@@ -18,12 +18,12 @@ Answer = Callable[[Order], Awaitable[Response[bytes]]]
 
 
 class StandIn:
-    """Answers each request with the next of `script`, and fills the order once the script is over.
+    """Responds to each request as the next entry of `script` says. After the script, it fills every order.
 
     Attributes:
-        received: every order that arrived, in order, each as often as it arrived.
-        script: answers to come.
-        url: where it listens.
+        received: all orders received, in order, repetitions included.
+        script: the next responses.
+        url: the URL at which it listens.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class StandIn:
         self.url = ""
 
     def then(self, *answers: Answer) -> None:
-        """Answer the next requests with these."""
+        """Add responses to the script."""
         self.script.extend(answers)
 
     async def answer(self, order: Order) -> Response[bytes]:
@@ -41,12 +41,12 @@ class StandIn:
         return await answer(order)
 
     async def filled(self, order: Order) -> Response[bytes]:
-        """The whole order executes."""
+        """Fill the whole order."""
         whole = fill(order_id=order.order_id, symbol=order.symbol, side=order.side, quantity=order.quantity)
         return _result(order, "filled", [whole], None)
 
     def rejected(self, reason: RejectReason) -> Answer:
-        """Nothing executes."""
+        """Reject the order."""
 
         async def answer(order: Order) -> Response[bytes]:
             return _result(order, "rejected", [], reason)
@@ -54,7 +54,7 @@ class StandIn:
         return answer
 
     def refused(self, refused: Refused) -> Answer:
-        """A problem detail."""
+        """Refuse the order with a problem detail."""
 
         async def answer(_: Order) -> Response[bytes]:
             problem = refused.problem
@@ -65,7 +65,7 @@ class StandIn:
         return answer
 
     def held(self, let_go: asyncio.Event) -> Answer:
-        """The whole order executes, once it is let go."""
+        """Fill the whole order once `let_go` is set."""
 
         async def answer(order: Order) -> Response[bytes]:
             await let_go.wait()
@@ -74,7 +74,7 @@ class StandIn:
         return answer
 
     def stalled(self, seconds: float) -> Answer:
-        """The whole order executes, but not soon."""
+        """Fill the whole order after a delay."""
 
         async def answer(order: Order) -> Response[bytes]:
             await asyncio.sleep(seconds)
@@ -100,7 +100,7 @@ def _result(order: Order, status: str, fills: list[object], reason: str | None) 
 
 @pytest.fixture
 async def exchange() -> AsyncIterator[StandIn]:
-    """The stand-in, listening on a free port."""
+    """A stand-in that listens on a free port."""
     stand_in = StandIn()
 
     @post("/orders")
@@ -119,5 +119,5 @@ async def exchange() -> AsyncIterator[StandIn]:
 
 @pytest.fixture
 def nowhere() -> str:
-    """The address of an exchange that is not there."""
+    """The URL of an exchange that does not exist."""
     return "http://127.0.0.1:1"

@@ -1,4 +1,4 @@
-"""Sending orders until their outcome is known, to a real HTTP server."""
+"""Sending orders to a real HTTP server until their outcome is known."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from wire.errors import Refusal, Refused
 
 @asynccontextmanager
 async def dropping(drops: int) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that drops the connection of its first requests unanswered, and then refuses the order for good."""
+    """A server that drops the connections of its first requests, and then refuses the order."""
     bodies: list[bytes] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,7 +41,7 @@ def at(url: str, **changes: Any) -> Exchange:
     return Exchange(url, 4, changes.pop("stopping", asyncio.Event()), **changes)
 
 
-async def test_an_order_is_sent_and_its_fill_counted(exchange: Any) -> None:
+async def test_an_order_is_sent_and_its_fill_is_counted(exchange: Any) -> None:
     sent = order(quantity=3)
     async with at(exchange.url) as client_:
         assert await client_.submit(sent) == Outcome("filled", 3, 1)
@@ -56,18 +56,18 @@ async def test_after_a_503_the_identical_order_is_sent_again(exchange: Any) -> N
     assert exchange.received == [sent, sent]
 
 
-async def test_what_one_exchange_has_not_answered_is_sent_again_to_another(exchange: Any) -> None:
+async def test_an_order_that_one_exchange_has_not_answered_is_sent_to_another(exchange: Any) -> None:
     sent = order()
     async with dropping(9) as (silent, bodies), at(f"{silent}, {exchange.url}") as client_:
         assert await client_.submit(sent) == Outcome("filled", 5, 2)
         assert (len(bodies), exchange.received) == (1, [sent])
 
 
-async def test_one_exchange_of_several_is_enough_to_begin(exchange: Any, nowhere: str) -> None:
+async def test_one_reachable_exchange_of_several_is_enough(exchange: Any, nowhere: str) -> None:
     async with at(f"{nowhere},{exchange.url}") as client_:
-        assert await client_.unreachable() == ""
+        assert await client_.unreachable_reason() == ""
     async with at(f"{nowhere},{nowhere}") as client_:
-        assert "Connect" in await client_.unreachable()
+        assert "Connect" in await client_.unreachable_reason()
 
 
 async def test_retry_after_is_honoured(exchange: Any) -> None:
@@ -121,7 +121,7 @@ async def test_an_order_without_a_decision_is_given_up_as_unknown(exchange: Any)
     assert outcome.attempts == len(exchange.received) > 1
 
 
-async def test_an_order_that_never_left_is_known_not_to_have_executed(nowhere: str) -> None:
+async def test_an_order_that_was_never_sent_is_undelivered(nowhere: str) -> None:
     async with at(nowhere, patience=1.0) as client_:
         outcome = await client_.submit(order())
     assert outcome.name == "undelivered"
@@ -138,23 +138,23 @@ async def test_stopping_ends_the_wait_for_the_next_attempt(exchange: Any) -> Non
         assert await finishes(submitting) == Outcome("unknown", 0, 1)
 
 
-async def test_trouble_is_over_once_a_decision_arrives(exchange: Any) -> None:
+async def test_trouble_is_cleared_by_a_decision(exchange: Any) -> None:
     exchange.then(exchange.refused(Refused(Refusal.UNAVAILABLE, retry_after=0)))
     async with at(exchange.url) as client_:
         await client_.submit(order())
         assert client_.trouble == ""
 
 
-async def test_reachable_or_not(exchange: Any, nowhere: str) -> None:
+async def test_an_unreachable_exchange_has_a_reason(exchange: Any, nowhere: str) -> None:
     async with at(exchange.url) as there, at(nowhere) as not_there:
-        assert await there.unreachable() == ""
-        assert "Connect call failed" in await not_there.unreachable()
+        assert await there.unreachable_reason() == ""
+        assert "Connect call failed" in await not_there.unreachable_reason()
 
 
-async def test_a_rejection_is_no_outcome_while_an_earlier_attempt_may_still_execute(
+async def test_a_rejection_is_not_final_while_an_earlier_attempt_may_execute(
     exchange: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first attempt is on its way for longer than its client waits, and executes after the second was rejected."""
+    """The first attempt arrives only after its client timed out, and executes after the second was rejected."""
     monkeypatch.setattr(client, "ATTEMPT_TIMEOUT", 0.2)
     monkeypatch.setattr(client, "IN_DOUBT", 0.5)
     exchange.then(exchange.stalled(0.4), exchange.rejected("not_marketable"))
@@ -164,7 +164,7 @@ async def test_a_rejection_is_no_outcome_while_an_earlier_attempt_may_still_exec
     assert outcome.attempts >= 3
 
 
-async def test_a_rejection_is_the_outcome_once_no_earlier_attempt_can_execute(
+async def test_a_rejection_is_final_once_no_earlier_attempt_can_execute(
     exchange: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "ATTEMPT_TIMEOUT", 0.2)
@@ -179,7 +179,7 @@ async def test_a_rejection_is_the_outcome_once_no_earlier_attempt_can_execute(
     assert time.monotonic() - started >= 0.5
 
 
-async def test_a_rejection_after_a_refusal_that_did_nothing_is_the_outcome(exchange: Any) -> None:
+async def test_a_rejection_after_a_refusal_that_did_nothing_is_final(exchange: Any) -> None:
     refused = exchange.refused(Refused(Refusal.UNAVAILABLE, retry_after=0))
     exchange.then(refused, exchange.rejected("not_marketable"))
     async with at(exchange.url) as client_:

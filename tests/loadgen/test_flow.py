@@ -26,7 +26,7 @@ def test_the_same_seed_draws_the_same_orders() -> None:
     assert first(200) == first(200)
 
 
-def test_the_order_symbols_are_given_in_does_not_matter() -> None:
+def test_the_orders_do_not_depend_on_the_sequence_of_the_symbols() -> None:
     assert first(200) == first(200, dict(reversed(TWO.items())))
 
 
@@ -66,8 +66,8 @@ ticks = st.sampled_from([Decimal("0.00001"), Decimal("0.01"), Decimal("0.05"), D
 
 
 @given(tick=ticks, steps=st.integers(1, 40_000_000), seed=st.integers(), aggressiveness=st.floats(0, 1))
-def test_every_order_is_acceptable(tick: Decimal, steps: int, seed: int, aggressiveness: float) -> None:
-    """On the tick, above zero, in range, and within what the module promises of the reference price."""
+def test_every_order_is_valid(tick: Decimal, steps: int, seed: int, aggressiveness: float) -> None:
+    """Its price is on the tick, above zero, in range, and as near to the reference price as documented."""
     reference = tick * steps
     listed = {"AAA": instrument(tick=tick, reference_price=reference)}
     for order in first(20, listed, seed=seed, aggressiveness=aggressiveness, max_quantity=3):
@@ -77,8 +77,8 @@ def test_every_order_is_acceptable(tick: Decimal, steps: int, seed: int, aggress
         assert abs(order.limit_price - reference) <= max(tick, reference * max(CROSSING_OFFSET, PASSIVE_BAND))
 
 
-def test_a_price_never_leaves_the_range_of_prices() -> None:
-    """At both ends the limit stops at the last price there is."""
+def test_prices_stay_within_the_permitted_range() -> None:
+    """At both ends, the limit is the last valid price."""
     low = {"AAA": instrument(tick=Decimal(1), reference_price=Decimal(1))}
     high = {"AAA": instrument(tick=Decimal(1), reference_price=MAX_PRICE)}
     assert {order.limit_price for order in first(50, low, aggressiveness=1)} == {Decimal(1), Decimal(2)}

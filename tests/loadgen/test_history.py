@@ -24,7 +24,7 @@ PLAN = Plan(
 )
 
 
-def test_every_attempt_and_every_answer_is_kept_in_order(tmp_path: Path, clock: ManualClock) -> None:
+def test_every_attempt_and_every_response_is_recorded_in_order(tmp_path: Path, clock: ManualClock) -> None:
     path, sent = tmp_path / "history.jsonl", order()
     with History(path, clock) as history:
         history.run(PLAN)
@@ -47,7 +47,7 @@ def test_every_attempt_and_every_answer_is_kept_in_order(tmp_path: Path, clock: 
 
 
 @pytest.mark.parametrize("body", [b"<html>\nno", b"", b"\xff\xfe", b'{"torn":'])
-def test_a_body_that_is_no_json_is_kept_as_text(tmp_path: Path, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_recorded_as_text(tmp_path: Path, body: bytes) -> None:
     path = tmp_path / "history.jsonl"
     with History(path) as history:
         history.answered("o-1", 1, Unknown("answered 502", 502, body))
@@ -56,7 +56,7 @@ def test_a_body_that_is_no_json_is_kept_as_text(tmp_path: Path, body: bytes) -> 
     assert (bytes(line.body), line.text) == (b"", body.decode(errors="replace"))
 
 
-def test_a_body_of_several_lines_stays_on_one(tmp_path: Path) -> None:
+def test_a_body_of_several_lines_is_recorded_on_one(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     with History(path) as history:
         history.answered("o-1", 1, Known(409, b'{\n  "type": "x"\n}', None))
@@ -66,7 +66,7 @@ def test_a_body_of_several_lines_stays_on_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", [b'{"event":"sent","at":"20', b'{"event":"answer","text":"\xff', b"\0\0\0", b"{"])
-def test_a_run_after_one_that_was_killed_begins_on_a_line_of_its_own(tmp_path: Path, torn: bytes) -> None:
+def test_a_run_after_a_killed_one_begins_on_a_new_line(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "history.jsonl"
     with History(path) as history:
         history.sent(order(), 1)
@@ -79,14 +79,14 @@ def test_a_run_after_one_that_was_killed_begins_on_a_line_of_its_own(tmp_path: P
     assert [type(line) for line in read(path)] == [SentLine, Torn, RunLine, SentLine]
 
 
-def test_a_line_that_is_of_no_history_is_no_torn_one(tmp_path: Path) -> None:
+def test_a_json_line_that_is_not_of_a_history_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text('{"event":"sent","at":"2026-01-05T09:30:00Z","attempt":1,"order":{}}\n')
     with pytest.raises(msgspec.ValidationError):
         list(read(path))
 
 
-def test_a_second_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
+def test_a_second_run_is_appended_to_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     for _ in range(2):
         with History(path) as history:
@@ -94,7 +94,7 @@ def test_a_second_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
     assert len(list(read(path))) == 2
 
 
-def test_lines_reach_the_file_while_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_reach_the_file_during_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadgen.history.FLUSH_EVERY", 0.0)
     path = tmp_path / "history.jsonl"
     with History(path) as history:

@@ -1,4 +1,4 @@
-"""The HTTP client, against servers that answer as scripted, byte by byte."""
+"""The HTTP client, against servers whose responses are scripted, byte by byte."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,11 +13,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Scripted:
-    """Answers each request, of all connections together, with the next of `answers`; with None it hangs up.
+    """Responds to each request, on any connection, with the next of `answers`; None closes the connection.
 
     Attributes:
-        requests: what came, in order.
-        connections: how many were made.
+        requests: the requests received, in order.
+        connections: how many connections were made.
         writers: the open connections.
     """
 
@@ -47,7 +47,7 @@ class Scripted:
 
 
 @asynccontextmanager
-async def answering(*answers: bytes | None) -> AsyncIterator[Scripted]:
+async def scripted_server(*answers: bytes | None) -> AsyncIterator[Scripted]:
     scripted = Scripted(list(answers))
     server = await asyncio.start_server(scripted.handle, "127.0.0.1", 0)
     scripted.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -63,8 +63,8 @@ def to(server: Scripted, limit: int = 1) -> Client:
     return Client(Address(server.url), limit)
 
 
-async def test_a_request_has_its_target_its_host_and_its_body() -> None:
-    async with answering(OK) as server:
+async def test_a_request_has_a_target_a_host_and_a_body() -> None:
+    async with scripted_server(OK) as server:
         with Client(Address(server.url + "/base"), 1) as client:
             assert await client.request("POST", "/orders", b"{}") == Response(200, b"ok", None)
     host = server.url.removeprefix("http://").encode()
@@ -75,7 +75,7 @@ async def test_a_request_has_its_target_its_host_and_its_body() -> None:
 
 
 async def test_a_connection_is_kept_for_the_next_request() -> None:
-    async with answering(OK, OK) as server:
+    async with scripted_server(OK, OK) as server:
         with to(server) as client:
             await client.request("GET", "/")
             await client.request("GET", "/")
@@ -93,23 +93,25 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
     ],
     ids=["chunked", "whole"],
 )
-async def test_an_answer_is_its_status_its_body_and_when_to_come_again(answer: bytes) -> None:
-    async with answering(answer, OK) as server:
+async def test_a_response_is_its_status_its_body_and_its_retry_after(answer: bytes) -> None:
+    async with scripted_server(answer, OK) as server:
         with to(server) as client:
             assert await client.request("GET", "/") == Response(503, b"wait", "7")
-            assert await client.request("GET", "/") == Response(200, b"ok", None), "nothing is left of the one before"
+            assert await client.request("GET", "/") == Response(200, b"ok", None), (
+                "the previous response leaves no trace"
+            )
 
 
-async def test_after_an_answer_that_closes_the_connection_another_one_is_made() -> None:
-    async with answering(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", OK) as server:
+async def test_after_a_response_that_closes_the_connection_a_new_one_is_made() -> None:
+    async with scripted_server(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", OK) as server:
         with to(server) as client:
             assert (await client.request("GET", "/")).body == b""
             assert (await client.request("GET", "/")).body == b"ok"
     assert server.connections == 2
 
 
-async def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used_again() -> None:
-    async with answering(OK, OK) as server:
+async def test_a_connection_that_the_server_closed_while_idle_is_not_reused() -> None:
+    async with scripted_server(OK, OK) as server:
         with to(server) as client:
             await client.request("GET", "/")
             for writer in server.writers:
@@ -118,23 +120,23 @@ async def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used
             assert (await client.request("GET", "/")).body == b"ok"
 
 
-@pytest.mark.parametrize("answer", [None, b"HTTP/1.1 what\r\n\r\n"], ids=["nothing", "no HTTP"])
-async def test_a_request_without_a_complete_answer_is_told_as_dropped(answer: bytes | None) -> None:
-    async with answering(answer, OK) as server:
+@pytest.mark.parametrize("answer", [None, b"HTTP/1.1 what\r\n\r\n"], ids=["nothing", "invalid HTTP"])
+async def test_a_request_without_a_complete_response_raises_dropped(answer: bytes | None) -> None:
+    async with scripted_server(answer, OK) as server:
         with to(server) as client:
             with pytest.raises(Dropped):
                 await client.request("GET", "/")
             assert (await client.request("GET", "/")).body == b"ok"
 
 
-async def test_where_nobody_listens_nothing_is_sent() -> None:
+async def test_without_a_listener_nothing_is_sent() -> None:
     with Client(Address("http://127.0.0.1:1"), 1) as client, pytest.raises(NotConnected, match="Connect call failed"):
         await client.request("GET", "/")
 
 
-async def test_a_connection_whose_answer_nobody_waits_for_any_more_is_not_used_again() -> None:
-    """Its answer may still come, and would be taken for the next request's."""
-    async with answering(b"", OK) as server:
+async def test_a_connection_whose_request_was_abandoned_is_not_reused() -> None:
+    """Its response may still arrive, and would be taken for that of the next request."""
+    async with scripted_server(b"", OK) as server:
         with to(server) as client:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.request("GET", "/late"), 0.1)
@@ -142,25 +144,25 @@ async def test_a_connection_whose_answer_nobody_waits_for_any_more_is_not_used_a
     assert server.connections == 2
 
 
-async def test_there_are_no_more_connections_than_allowed() -> None:
-    async with answering(*[OK] * 6) as server:
+async def test_the_number_of_connections_is_limited() -> None:
+    async with scripted_server(*[OK] * 6) as server:
         with to(server, limit=2) as client:
             await asyncio.gather(*(client.request("GET", "/") for _ in range(6)))
     assert server.connections == 2
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8001", "ftp://host", "http://", "http://host:port"])
-def test_what_is_no_http_address_is_refused(url: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 # any: the message is the urllib's for some
+def test_an_invalid_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 # any: for some, the message is that of urllib
         Address(url)
 
 
 @pytest.mark.parametrize(("url", "port"), [("http://host", 80), ("https://host", 443), ("http://[::1]:9", 9)], ids=str)
-def test_a_port_is_the_schemes_unless_it_is_given(url: str, port: int) -> None:
+def test_the_default_port_is_that_of_the_scheme(url: str, port: int) -> None:
     assert Address(url).port == port
 
 
-def test_a_request_shows_the_token_as_it_is_when_it_is_made() -> None:
+def test_a_request_has_the_current_token() -> None:
     tokens = iter(["first", "second", ""])
     address = Address("http://127.0.0.1:1", lambda: next(tokens))
     shown = [b"Authorization: Bearer %b\r\n" % token in address.request("GET", "/") for token in (b"first", b"second")]

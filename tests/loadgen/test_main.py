@@ -62,22 +62,24 @@ def logged(output: bytes) -> list[dict[str, Any]]:
         ("--html /no/such/folder/file", BadOptionsError, "--html"),
     ],
 )
-def test_bad_options_are_refused_by_name(arguments: str, error: type[Exception], named: str) -> None:
+def test_invalid_options_are_refused_by_name(arguments: str, error: type[Exception], named: str) -> None:
     settings = LoadgenSettings(market=market(), stack=Stack(), url="http://127.0.0.1:1")
     with pytest.raises(error) as refused:
         command_line(settings)(arguments, exit_on_error=False, print_error=False)
     assert named in str(refused.value)
 
 
-def test_help_tells_every_option_with_its_default(environment: dict[str, str]) -> None:
+def test_help_lists_every_option_with_its_default(environment: dict[str, str]) -> None:
     environment = {**environment, "QS_LOADGEN_RATE": "35"}
-    told = subprocess.run([sys.executable, "-m", "loadgen", "--help"], env=environment, capture_output=True, text=True)
-    assert told.returncode == 0
-    options = re.findall(r"^│ --([a-z-]+) [A-Z]", told.stdout, re.MULTILINE)
+    output = subprocess.run(
+        [sys.executable, "-m", "loadgen", "--help"], env=environment, capture_output=True, text=True
+    )
+    assert output.returncode == 0
+    options = re.findall(r"^│ --([a-z-]+) [A-Z]", output.stdout, re.MULTILINE)
     assert options[:6] == ["rate", "duration", "symbols", "max-quantity", "concurrency", "aggressiveness"]
     assert options[6:10] == ["seed", "url", "json", "html"]
-    assert told.stdout.count("[default: ") == len(options)
-    assert "[default: 35.0]" in told.stdout
+    assert output.stdout.count("[default: ") == len(options)
+    assert "[default: 35.0]" in output.stdout
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_help_tells_every_option_with_its_default(environment: dict[str, str]) -
         ({"QS_LOADGEN_RATE": "0"}, [], "rate"),
     ],
 )
-async def test_bad_options_and_bad_settings_end_with_code_2(
+async def test_invalid_options_and_settings_end_with_code_2(
     environment: dict[str, str], variables: dict[str, str], arguments: list[str], named: str
 ) -> None:
     process = await start({**environment, **variables}, *arguments)
@@ -98,14 +100,14 @@ async def test_bad_options_and_bad_settings_end_with_code_2(
     assert "Traceback" not in errors.decode()
 
 
-async def test_a_measured_run_needs_the_exchange_at_its_start(environment: dict[str, str], nowhere: str) -> None:
+async def test_a_run_with_a_duration_needs_the_exchange_at_its_start(environment: dict[str, str], nowhere: str) -> None:
     process = await start(environment, "--duration", "1", "--url", nowhere)
     _, errors = await process.communicate()
     assert process.returncode == 1
     assert f"the exchange at {nowhere} cannot be reached" in errors.decode()
 
 
-async def test_a_measured_run_reports_and_ends_with_code_0(
+async def test_a_run_with_a_duration_reports_and_ends_with_code_0(
     environment: dict[str, str], exchange: Any, tmp_path: Path
 ) -> None:
     files = ["--json", str(tmp_path / "report.json"), "--history", str(tmp_path / "history.jsonl")]
@@ -124,8 +126,8 @@ async def test_a_measured_run_reports_and_ends_with_code_0(
     assert sent == {order.order_id: order for order in exchange.received}
 
 
-async def test_orders_left_unanswered_end_it_with_code_1(environment: dict[str, str], exchange: Any) -> None:
-    """It is stopped while an order has no answer; it waits for one, but not for longer than one attempt may take."""
+async def test_unanswered_orders_end_the_run_with_code_1(environment: dict[str, str], exchange: Any) -> None:
+    """It is stopped while an order is unanswered. It waits for the response, up to the timeout of an attempt."""
     exchange.then(*[exchange.held(asyncio.Event())] * 10_000)
     process = await start(environment, "--duration", "600", "--url", exchange.url)
     await eventually(lambda: exchange.received)
@@ -135,7 +137,7 @@ async def test_orders_left_unanswered_end_it_with_code_1(environment: dict[str, 
     assert "UNANSWERED" in output.decode()
 
 
-async def test_as_a_service_it_waits_for_the_exchange_and_reports_when_stopped(
+async def test_a_run_without_a_duration_waits_for_the_exchange_and_reports_when_stopped(
     environment: dict[str, str], nowhere: str
 ) -> None:
     process = await start({**environment, "QS_LOADGEN_URL": nowhere, "QS_LOADGEN_RATE": "200"})

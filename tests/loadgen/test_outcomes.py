@@ -1,4 +1,4 @@
-"""What an answer says of an order."""
+"""What an HTTP response means for an order."""
 
 import msgspec
 import pytest
@@ -64,7 +64,7 @@ def test_a_refusal_is_final_and_named_by_its_problem(status: int, body: bytes, n
         (200, msgspec.json.encode(msgspec.structs.replace(REJECTED, order_id="o-2"))),
     ],
 )
-def test_what_does_not_tell_the_decision_leaves_it_unknown(status: int, body: bytes) -> None:
+def test_a_response_without_a_decision_is_unknown(status: int, body: bytes) -> None:
     assert isinstance(classify(status, body, None, "o-1"), Unknown)
 
 
@@ -80,7 +80,7 @@ def test_what_does_not_tell_the_decision_leaves_it_unknown(status: int, body: by
         ("Wed, 21 Oct 2026 07:28:00 GMT", None),
     ],
 )
-def test_retry_after_is_read_where_it_is_seconds(header: str | None, seconds: float | None) -> None:
+def test_a_retry_after_in_seconds_is_read(header: str | None, seconds: float | None) -> None:
     answer = classify(503, b"", header, "o-1")
     assert isinstance(answer, Unknown)
     assert answer.retry_after == seconds

@@ -23,12 +23,12 @@ def test_another_seed_gives_other_times() -> None:
 
 
 def test_gaps_are_exponential_with_the_mean_of_the_rate() -> None:
-    """Mean and standard deviation of an exponential distribution are the same."""
+    """The mean and the standard deviation of an exponential distribution are equal."""
     drawn = gaps(200, 7, 20_000)
     assert abs(statistics.mean(drawn) * 200 - 1) < 0.03
     assert abs(statistics.stdev(drawn) * 200 - 1) < 0.05
 
 
 @given(rate=st.floats(0.001, 100_000), seed=st.integers())
-def test_times_never_go_back(rate: float, seed: int) -> None:
+def test_times_never_decrease(rate: float, seed: int) -> None:
     assert all(gap >= 0 for gap in gaps(rate, seed, 50))

@@ -36,25 +36,25 @@ def a_run() -> Tally:
     return tally
 
 
-def test_it_has_every_figure_and_three_plots_and_needs_nothing_else() -> None:
-    told = drawn(a_run())
+def test_the_page_has_every_figure_and_three_plots_and_is_self_contained() -> None:
+    html = drawn(a_run())
     for figure in (
         "run-&lt;7&gt;",
         "<td>filled</td><td>8</td><td>80.0%</td>",
         "schedule lag",
         "1 orders were given up",
     ):
-        assert figure in told
-    assert told.count("<svg") == 3
-    assert "rejected.not_marketable" in told
-    assert not re.search(r"<script|<img|<image|url\(|@import|(?:src|href)=\"(?!data:)", told)
-    assert "prefers-color-scheme: dark" in told
+        assert figure in html
+    assert html.count("<svg") == 3
+    assert "rejected.not_marketable" in html
+    assert not re.search(r"<script|<img|<image|url\(|@import|(?:src|href)=\"(?!data:)", html)
+    assert "prefers-color-scheme: dark" in html
 
 
-def test_it_is_well_formed() -> None:
-    told = drawn(a_run()).removeprefix("<!doctype html>")
-    ElementTree.fromstring(re.sub(r"<(meta|link)([^>]*)>", r"<\1\2/>", told))  # noqa: S314 # our own
+def test_the_page_is_well_formed() -> None:
+    html = drawn(a_run()).removeprefix("<!doctype html>")
+    ElementTree.fromstring(re.sub(r"<(meta|link)([^>]*)>", r"<\1\2/>", html))  # noqa: S314 # our own
 
 
-def test_a_run_without_an_answer_has_nothing_to_draw() -> None:
+def test_a_run_without_outcomes_has_no_plots() -> None:
     assert "<svg" not in drawn(Tally(100.0))

@@ -1,4 +1,4 @@
-"""How a run is doing, as drawn and as logged."""
+"""The progress of a run, on a display and in the log."""
 
 import asyncio
 import io
@@ -50,19 +50,19 @@ def drawn(watcher: Progress) -> str:
     return console.export_text()
 
 
-def test_the_display_tells_counts_latency_and_trouble(watched: tuple[Progress, Tally, Exchange]) -> None:
+def test_the_display_shows_counts_latency_and_trouble(watched: tuple[Progress, Tally, Exchange]) -> None:
     watcher, tally, exchange = watched
     end(tally, "filled")
     exchange.trouble = "Cannot connect [Connect call failed]"
     text = drawn(watcher)
     assert "1 filled, 1 just now" in text
     assert "p99 5.00, p99.9 5.00" in text
-    assert "how late the generator is itself" in text
+    assert "how late the load generator itself is" in text
     assert "10 s of 60 s" in text
     assert "Cannot connect [Connect call failed]" in text
 
 
-def test_a_log_line_tells_what_happened_since_the_last(watched: tuple[Progress, Tally, Exchange]) -> None:
+def test_a_log_line_reports_what_happened_since_the_last(watched: tuple[Progress, Tally, Exchange]) -> None:
     watcher, tally, _ = watched
     with structlog.testing.capture_logs() as lines:
         end(tally, "filled")
@@ -74,7 +74,7 @@ def test_a_log_line_tells_what_happened_since_the_last(watched: tuple[Progress, 
     assert [line["sent"] for line in lines] == [2, 3]
 
 
-async def test_it_goes_on_until_cancelled(
+async def test_display_and_log_continue_until_cancelled(
     watched: tuple[Progress, Tally, Exchange], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher, _, _ = watched

@@ -27,7 +27,7 @@ LATE = Delay(p50=0.1, p99=5.1, max=50.0)
 
 
 def tally_of(*outcomes: Outcome, latency: float = 0.01) -> Tally:
-    """One order each, a tenth of a second apart, answered `latency` seconds after it was due."""
+    """Tally one order per outcome, a tenth of a second apart, each answered `latency` seconds after it was due."""
     tally = Tally(started=50.0)
     for number, outcome in enumerate(outcomes, 1):
         due = 50.0 + number / 10
@@ -43,7 +43,7 @@ def text_of(report: Report) -> str:
     return console.export_text()
 
 
-def test_a_run_is_summed_up() -> None:
+def test_a_run_is_summarized() -> None:
     tally = tally_of(Outcome("filled", 5, 1), Outcome("filled", 2, 3), Outcome("rejected.not_marketable", 0, 1))
     report = summarize(PLAN, tally, now=52.0)
     assert report.outcomes == {"filled": 2, "rejected.not_marketable": 1}
@@ -55,21 +55,21 @@ def test_a_run_is_summed_up() -> None:
     assert report.verdict.valid
 
 
-def test_a_run_of_nothing_is_summed_up() -> None:
+def test_an_empty_run_is_summarized() -> None:
     report = summarize(PLAN, Tally(started=50.0), now=50.0)
     assert (report.sent, report.achieved_rate, report.latency_ms.max) == (0, 0.0, 0.0)
     assert "sent" in text_of(report)
 
 
-def test_a_generator_that_kept_up_makes_a_valid_run() -> None:
-    """A single hiccup, below the 99th percentile, voids nothing."""
+def test_a_prompt_load_generator_makes_a_valid_run() -> None:
+    """A single delay, above the 99th percentile, does not void it."""
     assert judge(PLAN, PROMPT, PROMPT, not_sent=0).valid
 
 
-def test_a_late_generator_voids_the_run() -> None:
+def test_a_late_load_generator_voids_the_run() -> None:
     verdict = judge(PLAN, LATE, PROMPT, not_sent=0)
     assert not verdict.valid
-    assert "the generator was 5.1 ms late" in verdict.reasons[0]
+    assert "the load generator was 5.1 ms late" in verdict.reasons[0]
 
 
 def test_too_few_connections_void_the_run() -> None:
@@ -78,11 +78,11 @@ def test_too_few_connections_void_the_run() -> None:
     assert "one of 8 connections" in verdict.reasons[0]
 
 
-def test_orders_never_sent_void_the_run() -> None:
+def test_orders_that_were_never_sent_void_the_run() -> None:
     assert "3 orders" in judge(PLAN, PROMPT, PROMPT, not_sent=3).reasons[0]
 
 
-def test_the_table_tells_outcomes_verdict_and_what_was_left_unanswered() -> None:
+def test_the_table_shows_outcomes_verdict_and_unanswered_orders() -> None:
     tally = tally_of(Outcome("filled", 5, 1), Outcome("unknown", 0, 9))
     tally.order_due(51.0, 51.0)
     tally.order_not_sent()

@@ -49,7 +49,7 @@ def due_within(plan: Plan) -> int:
     return sum(1 for _ in itertools.takewhile(plan.duration.__ge__, arrivals(plan.rate, plan.seed)))
 
 
-async def test_a_run_sends_what_its_seed_says_each_order_once(exchange: Any) -> None:
+async def test_a_run_sends_each_order_of_its_seed_once(exchange: Any) -> None:
     plan = plan_for(exchange.url)
     tally = await run(plan)
     flow = orders("run", plan.instruments, max_quantity=5, aggressiveness=0.7, seed=7)
@@ -60,7 +60,7 @@ async def test_a_run_sends_what_its_seed_says_each_order_once(exchange: Any) -> 
     assert (tally.waiting, tally.in_flight, tally.retries) == (0, 0, 0)
 
 
-async def test_orders_resent_are_counted_once(exchange: Any) -> None:
+async def test_orders_that_are_sent_again_are_counted_once(exchange: Any) -> None:
     exchange.then(*[exchange.refused(Refused(Refusal.OUTCOME_UNKNOWN, retry_after=0))] * 5)
     plan = plan_for(exchange.url, duration=0.2)
     tally = await run(plan)
@@ -70,21 +70,21 @@ async def test_orders_resent_are_counted_once(exchange: Any) -> None:
     assert len({order.order_id for order in exchange.received}) == due_within(plan)
 
 
-async def test_a_stall_counts_against_every_order_that_was_due_meanwhile(exchange: Any) -> None:
-    """No coordinated omission: one stalled answer holds up the only connection, and the orders behind it waited too."""
+async def test_a_stall_adds_to_the_latency_of_every_order_due_meanwhile(exchange: Any) -> None:
+    """No coordinated omission: a stalled response blocks the only connection, and waiting orders count the wait."""
     exchange.then(exchange.stalled(0.3))
     plan = plan_for(exchange.url, rate=100.0, duration=0.4, concurrency=1)
     tally = await run(plan)
     assert tally.latency.count == due_within(plan)
     (median,) = tally.latency.milliseconds([50])
     assert median > 100
-    assert tally.lag.milliseconds([50])[0] < median, "it is the answers that were late, and not the orders"
+    assert tally.lag.milliseconds([50])[0] < median, "the responses were late, not the orders"
     report = summarize(plan, tally, time.monotonic())
     assert not report.verdict.valid
     assert any("one of 1 connections" in reason for reason in report.verdict.reasons)
 
 
-async def test_at_most_so_many_requests_are_in_flight(exchange: Any) -> None:
+async def test_the_number_of_requests_in_flight_is_limited(exchange: Any) -> None:
     now, most = 0, 0
 
     async def watched(order: Any) -> Any:
@@ -109,7 +109,7 @@ async def test_an_order_that_waits_too_long_is_never_sent(exchange: Any, monkeyp
     assert tally.sent + tally.not_sent == due_within(plan)
 
 
-async def test_it_outlives_an_exchange_that_is_away_and_stops_when_told(nowhere: str) -> None:
+async def test_a_run_outlives_an_unreachable_exchange_and_stops_on_request(nowhere: str) -> None:
     stopping = asyncio.Event()
     plan = plan_for(nowhere, duration=None, concurrency=2)
     async with Exchange(nowhere, 2, stopping) as exchange:
@@ -122,7 +122,7 @@ async def test_it_outlives_an_exchange_that_is_away_and_stops_when_told(nowhere:
     assert (generator.tally.waiting, generator.tally.in_flight) == (0, 0)
 
 
-async def test_what_is_in_flight_at_the_end_gets_its_answer(exchange: Any) -> None:
+async def test_orders_in_flight_at_the_end_are_answered(exchange: Any) -> None:
     let_go = asyncio.Event()
     exchange.then(*[exchange.held(let_go)] * 8)
     stopping = asyncio.Event()
@@ -138,7 +138,7 @@ async def test_what_is_in_flight_at_the_end_gets_its_answer(exchange: Any) -> No
 
 
 async def test_the_history_agrees_with_the_counts(exchange: Any, tmp_path: Any) -> None:
-    # The first request of all is nobody's second attempt, so its rejection is an outcome at once.
+    # The very first request is a first attempt, so its rejection is final at once.
     exchange.then(exchange.rejected("quote_expired"), exchange.refused(Refused(Refusal.OUTCOME_UNKNOWN, retry_after=0)))
     plan = plan_for(exchange.url, duration=0.2)
     with History(tmp_path / "history.jsonl") as history:

@@ -22,33 +22,33 @@ def test_every_option_has_a_default(tmp_path: Path) -> None:
     assert (settings.rate, settings.url, settings.symbols) == (20.0, "http://127.0.0.1:8001", "")
 
 
-def test_the_exchange_is_the_one_of_this_stack(tmp_path: Path) -> None:
+def test_the_default_exchange_is_that_of_the_stack(tmp_path: Path) -> None:
     environ = environment(tmp_path, "[exchange]\nport = 9001\n", QS_STACK_HOST="::1")
     assert load_settings(environ).url == "http://[::1]:9001"
     environ = environment(tmp_path, QS_EXCHANGE_PORT="9002", QS_STACK_HOST="0.0.0.0")  # noqa: S104 # read, not bound to
     assert load_settings(environ).url == "http://127.0.0.1:9002"
 
 
-def test_orders_go_to_every_exchange_of_this_stack(tmp_path: Path) -> None:
+def test_orders_go_to_all_exchanges_of_the_stack(tmp_path: Path) -> None:
     environ = environment(tmp_path, QS_EXCHANGE_PORT="9001", QS_STACK_EXCHANGES="3")
     assert load_settings(environ).url == "http://127.0.0.1:9001,http://127.0.0.1:9011,http://127.0.0.1:9021"
     with pytest.raises(SettingsError, match="QS_EXCHANGE_PORT: high"):
         load_settings(environ | {"QS_EXCHANGE_PORT": "high"})
 
 
-def test_the_table_and_the_environment_are_read(tmp_path: Path) -> None:
+def test_settings_come_from_the_table_and_the_environment(tmp_path: Path) -> None:
     environ = environment(tmp_path, '[loadgen]\nurl = "http://there:1"\nrate = 3\n', QS_LOADGEN_RATE="4.5")
     settings = load_settings(environ)
     assert (settings.url, settings.rate) == ("http://there:1", 4.5)
 
 
 @pytest.mark.parametrize("table", ["rate = 0", "aggressiveness = 1.5", "concurrency = 0", "port = 9", "colour = 1"])
-def test_what_makes_no_sense_is_refused(tmp_path: Path, table: str) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, table: str) -> None:
     with pytest.raises(SettingsError):
         load_settings(environment(tmp_path, f"[loadgen]\n{table}\n"))
 
 
-def test_where_tokens_and_tls_are_on_the_traders_token_is_sent_over_https(tmp_path: Path) -> None:
+def test_with_tokens_and_tls_the_traders_token_is_sent_over_https(tmp_path: Path) -> None:
     given = {"QS_STACK_TOKENS": "tokens", "QS_STACK_TLS_CERTIFICATE": "c", "QS_STACK_TLS_KEY": "k"}
     settings = load_settings(environment(tmp_path, **given))
     assert (settings.token_file, settings.url) == ("tokens/trader", "https://127.0.0.1:8001")

@@ -1,4 +1,4 @@
-"""Counting."""
+"""The counts of a run."""
 
 from loadgen.outcomes import Outcome
 from loadgen.tally import Durations, Tally
@@ -15,12 +15,12 @@ def test_percentiles_are_in_milliseconds_and_exact_to_three_digits() -> None:
     assert abs(durations.longest - 1000) <= 1
 
 
-def test_nothing_counted_is_told_as_zero() -> None:
+def test_without_durations_all_figures_are_zero() -> None:
     assert Durations().milliseconds([50, 99]) == [0.0, 0.0]
     assert Durations().longest == 0.0
 
 
-def test_absurd_durations_count_as_the_nearest_sensible_one() -> None:
+def test_durations_out_of_range_count_as_the_nearest_in_range() -> None:
     durations = Durations()
     durations.record(-1)
     durations.record(1e9)
@@ -40,7 +40,7 @@ def test_an_order_is_counted_once_however_often_it_was_sent() -> None:
     assert tally.outcomes == {"filled": 1}
 
 
-def test_latency_counts_from_the_intended_time_and_delays_are_told_apart() -> None:
+def test_latency_counts_from_the_intended_time_and_delays_are_separate() -> None:
     tally = Tally(started=100.0)
     tally.order_due(100.0, 100.002)
     tally.order_sent(100.002, 100.012)
@@ -56,7 +56,7 @@ def test_orders_without_a_decision_have_no_latency() -> None:
     assert tally.latency.count == 1
 
 
-def test_an_order_never_sent_no_longer_waits() -> None:
+def test_an_order_that_is_never_sent_no_longer_waits() -> None:
     tally = Tally(started=0.0)
     tally.order_due(0.0, 0.0)
     tally.order_not_sent()

@@ -1,4 +1,4 @@
-"""How a run went from second to second."""
+"""The course of a run, by second."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from loadgen import timeline
 from loadgen.timeline import Timeline
 
 
-def test_each_second_has_what_was_sent_and_settled_in_it() -> None:
+def test_each_interval_has_the_orders_sent_and_ended_in_it() -> None:
     line = Timeline()
     line.sent(0.2)
     line.sent(0.9)
@@ -18,7 +18,7 @@ def test_each_second_has_what_was_sent_and_settled_in_it() -> None:
     assert (third.at, third.outcomes, third.max_ms) == (2.0, {"unknown": 1}, None)
 
 
-def test_percentiles_are_those_of_the_second() -> None:
+def test_percentiles_are_those_of_the_interval() -> None:
     line = Timeline()
     for number in range(1, 101):
         line.ended(0.5, "filled", number / 1000)
@@ -30,8 +30,8 @@ def test_percentiles_are_those_of_the_second() -> None:
     )
 
 
-def test_a_long_run_takes_no_more_room_and_loses_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timeline, "MOST", 4)
+def test_a_long_run_merges_intervals_and_loses_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "MAX_INTERVALS", 4)
     line = Timeline()
     for second in range(13):
         line.sent(float(second))
@@ -46,10 +46,10 @@ def test_a_long_run_takes_no_more_room_and_loses_no_count(monkeypatch: pytest.Mo
     assert intervals[1].max_ms == pytest.approx(8, rel=0.06)
 
 
-def test_what_comes_after_a_long_silence_finds_its_place() -> None:
+def test_an_order_after_a_long_silence_is_counted_in_its_interval() -> None:
     line = Timeline()
     line.sent(0.0)
     line.sent(100_000.0)
     intervals = line.intervals()
-    assert len(intervals) <= timeline.MOST
+    assert len(intervals) <= timeline.MAX_INTERVALS
     assert [interval.sent for interval in intervals if interval.sent] == [1, 1]

@@ -1,4 +1,4 @@
-"""The command `quotestream`: the recipes of the justfile, for who installed a wheel."""
+"""The command `quotestream`: the recipes of the justfile, for installations from a wheel."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from support.needs import UV, needs, uv
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_justfile_runs_the_same_recipes_and_says_the_same_of_them() -> None:
+def test_the_justfile_has_the_same_recipes_with_the_same_summaries() -> None:
     justfile = (ROOT / "justfile").read_text()
     found = re.findall(
         r'^# (.*)\n(?:\[.*\]\n)*([\w-]+) \*\w+:\n    @exec uv run quotestream ([\w-]+) "\$@"$', justfile, re.MULTILINE
@@ -29,19 +29,19 @@ def test_the_justfile_runs_the_same_recipes_and_says_the_same_of_them() -> None:
     assert all(name == called for _, name, called in found)
 
 
-@pytest.mark.parametrize("asked", [[], ["--help"], ["help"], ["-h"]])
-def test_without_a_recipe_it_lists_them(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(asked) == 0
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["help"], ["-h"]])
+def test_without_a_recipe_it_lists_them(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
     listed = capsys.readouterr().out
     assert all(f"\n  {name} " in listed for name in RECIPES)
 
 
-def test_a_recipe_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_recipe_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["frobnicate"]) == UNKNOWN
     assert "'frobnicate'" in capsys.readouterr().err
 
 
-def test_a_folders_own_files_come_before_those_of_the_wheel(tmp_path: Path) -> None:
+def test_a_folders_own_files_take_precedence_over_those_of_the_wheel(tmp_path: Path) -> None:
     bundled, name = tmp_path / "wheel", Path("market.toml")
     assert bundled_file(tmp_path, name, bundled) == tmp_path / name
     bundled.mkdir()
@@ -52,8 +52,8 @@ def test_a_folders_own_files_come_before_those_of_the_wheel(tmp_path: Path) -> N
 
 
 @needs(UV)
-def test_a_wheel_runs_in_a_folder_that_has_nothing_of_ours(tmp_path: Path) -> None:
-    """Also where folders have the names of packages. What is not in the wheel is as it is installed here."""
+def test_a_wheel_runs_in_an_unrelated_folder(tmp_path: Path) -> None:
+    """Even if it contains folders with the names of packages. Dependencies come from this environment."""
     subprocess.run(
         [str(uv()), "build", "--quiet", "--wheel", "--out-dir", str(tmp_path / "dist"), str(ROOT)], check=True
     )
@@ -77,7 +77,7 @@ def test_a_wheel_runs_in_a_folder_that_has_nothing_of_ours(tmp_path: Path) -> No
         [nats_server(), "-t", "-c", str(config)], env={**clean, **given}, capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stderr
-    assert str(tmp_path / "installed") not in config.read_text(), "a path of one machine, where a relative one will do"
+    assert str(tmp_path / "installed") not in config.read_text(), "the path is relative"
     status = run("status")
     assert (status.returncode, status.stderr) == (1, "")
     assert "nothing is up on" in status.stdout

@@ -139,13 +139,13 @@ def guarded(tmp_path: Any) -> Access:
 async def test_each_route_permits_its_roles_only_and_requires_a_token(service: str, guarded: Access) -> None:
     routes = SERVICES[service].routes(Away())
     app = create_app(title="t", description="", health=Health("t"), access=guarded, routes=routes)
-    routes_of = [("GET", "/metrics", READ)]
+    requests = [("GET", "/metrics", READ)]
     for handler in routes:
         if isinstance(handler, HTTPRouteHandler):
             (method,), (path,) = sorted(handler.http_methods), sorted(handler.paths)
-            routes_of.append((method, path, frozenset(MAY.get(f"{method} {path}", READ))))
+            requests.append((method, path, frozenset(MAY.get(f"{method} {path}", READ))))
     async with http_client(app) as client:
-        for method, path, may in routes_of:
+        for method, path, may in requests:
             path = path.replace("{symbol:str}", "AAPL").replace(":str", "")  # noqa: PLW2901 # as a client writes it
             bare = await client.request(method, path)
             assert (bare.status_code, bare.headers["www-authenticate"]) == (401, "Bearer"), path
