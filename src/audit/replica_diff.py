@@ -75,7 +75,7 @@ class Reports:
 async def of_running(monitors: Mapping[str, str], patience: float = PATIENCE) -> Verdict:
     """Compare the reports of running servers. `monitors` are the addresses of their monitoring ports, by name."""
     servers = frozenset(monitors)
-    seen: dict[str, Reports] = defaultdict(lambda: Reports(servers))
+    reports: dict[str, Reports] = defaultdict(lambda: Reports(servers))
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT)) as http:
@@ -83,15 +83,15 @@ async def of_running(monitors: Mapping[str, str], patience: float = PATIENCE) ->
             answers = await asyncio.gather(*(_held_by(http, address) for address in monitors.values()))
             for server, answer in zip(monitors, answers, strict=True):
                 for stream, held in answer.items():
-                    seen[stream].held[server].add(held)
-            if (seen and all(of.agreed for of in seen.values())) or loop.time() > give_up:
+                    reports[stream].held[server].add(held)
+            if (reports and all(of.agreed for of in reports.values())) or loop.time() > give_up:
                 break
             await asyncio.sleep(POLL)
     found = Findings()
-    remarks = [seen[stream].judge(stream, found) for stream in sorted(seen)]
-    messages = sum(of.agreed.messages for of in seen.values() if of.agreed is not None)
-    text = f"{messages:,} messages of {len(seen)} streams on {_list(servers)}, by the counts that each reports"
-    return _verdict(found, remarks if seen else ["no server reported anything"], text)
+    remarks = [reports[stream].judge(stream, found) for stream in sorted(reports)]
+    messages = sum(of.agreed.messages for of in reports.values() if of.agreed is not None)
+    text = f"{messages:,} messages of {len(reports)} streams on {_list(servers)}, by the counts that each reports"
+    return _verdict(found, remarks if reports else ["no server reported anything"], text)
 
 
 async def _held_by(http: aiohttp.ClientSession, monitor: str) -> dict[str, StoredStream]:
