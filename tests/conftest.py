@@ -1,4 +1,4 @@
-"""Fixtures every test may ask for."""
+"""Fixtures for all tests, and the order in which tests run."""
 
 import ast
 import gc
@@ -22,7 +22,7 @@ from support.console import pytest_sessionstart, pytest_unconfigure
 
 __all__ = ["pytest_sessionstart", "pytest_unconfigure"]
 
-# Its own limits are of wall time: an example may take 200 ms, and ten must be made in a second.
+# Hypothesis limits wall time by default: 200 ms per example, and a minimum speed of generating them.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
@@ -31,9 +31,12 @@ _parse = ast.parse
 
 
 def _parse_at_once(*args: Any, **kwargs: Any) -> Any:
-    """`ast.parse` with nothing in between. Garbage that is found meanwhile may parse something itself, as a task does
-    whose error is logged with its traceback; in Python 3.11 the outer call then raises `SystemError: AST constructor
-    recursion depth mismatch` (python/cpython#106905), in whichever test that happens to be, or in pytest itself."""
+    """Call `ast.parse` without garbage collection.
+
+    A finalizer may call it, too, such as that of a task whose exception is logged with its traceback. In Python 3.11
+    the outer call then raises `SystemError: AST constructor recursion depth mismatch` (python/cpython#106905), in any
+    test or in pytest itself.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -47,14 +50,16 @@ ast.parse = _parse_at_once
 
 
 def pytest_configure() -> None:
-    """What a shell starts in the background ignores Ctrl-C, and so would all that is started here to be sent it."""
+    """Restore SIGINT, which shells ignore for background jobs: the processes that tests start would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What is collected is here for good: looking for garbage in it would take a third of the time, and more later."""
+    """Collect tests without garbage collection: these objects live until the end, and scanning them would take a third
+    of the time, and more later.
+    """
     gc.disable()
     try:
         return (yield)
@@ -65,10 +70,10 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long are spread over the first three quarters, among those that do not.
+    """Spread slow files over the first three quarters of the run, among the fast ones.
 
-    So whole stacks do not all start at once, and no file that takes long is left for the end. The tests of a file stay
-    together; those that are marked so come last in it, in the order in which they are written.
+    So whole stacks do not all start at once, and no slow file is left for the end. The tests of a file stay together;
+    those marked `last` come last in it, in the order in which they are written.
     """
     long = {item.path for item in items if any(item.get_closest_marker(name) for name in ("system", "browser", "long"))}
     files = list(dict.fromkeys(item.path for item in items))
@@ -88,12 +93,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """A command that is run inside a test sets up logging for the process: not for the tests after it.
+    """Undo the logging configuration of a command that runs inside a test.
 
-    A logger that is kept from then on would write to what that test captured, which is closed by the next one.
+    A cached logger would write to the captured output of that test, which is closed when the next one runs.
     """
     configure = structlog.configure
-    # Not the fixture `monkeypatch`: it would be made before all others, and so be undone after them.
+    # Not the fixture `monkeypatch`: it would be created before all others, and so be undone after them.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False}))
         yield
@@ -103,7 +108,7 @@ def _own_logging() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """One real nats-server for the session, on a free port. Do not stop or pause it: see `own_nats_server`."""
+    """A real nats-server for the session, on a free port. Do not stop or pause it: use `own_nats_server` for that."""
     server = NatsServer(tmp_path_factory.mktemp("nats"))
     server.start()
     yield server
@@ -112,7 +117,7 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 @pytest.fixture
 def own_nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A real nats-server for this test alone, to be paused, killed and started again."""
+    """A real nats-server for this test alone, which it may pause, kill and restart."""
     server = NatsServer(tmp_path_factory.mktemp("nats"))
     server.start()
     yield server
@@ -135,13 +140,13 @@ async def own_broker(own_nats_server: NatsServer) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """A clock turned by hand."""
+    """A manual clock."""
     return ManualClock()
 
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """Tracing is on, and the spans that have ended are here."""
+    """Enable tracing. The exporter holds the spans that have ended."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

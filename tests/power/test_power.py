@@ -37,7 +37,7 @@ CLIENTS = 8
 LOTS = 1_000_000
 SYMBOLS = ("AAA", "BBB")
 
-pytestmark = [pytest.mark.long, pytest.mark.skipif(not FUSE.there(), reason=FUSE.reason)]
+pytestmark = [pytest.mark.long, pytest.mark.skipif(not FUSE.is_met(), reason=FUSE.reason)]
 
 
 class System:

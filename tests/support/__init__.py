@@ -1,1 +1,1 @@
-"""What tests share: a real broker, a hand-turned clock, builders, waiting for events."""
+"""Helpers that tests share: a real broker, a manual clock, builders, waiting for events."""

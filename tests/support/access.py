@@ -1,4 +1,4 @@
-"""Folders of tokens, and what a request shows."""
+"""Folders of tokens, and the headers of requests that use them."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from web.roles import Role
 
 
 def token_of(role: Role) -> str:
-    """A role's token, where `token_folder` made them."""
+    """Return a role's token in a folder that `token_folder` made."""
     return f"the-token-of-the-{role}-in-a-test".ljust(40, ".")
 
 
 def token_folder(folder: Path) -> Path:
-    """A folder with a token a role."""
+    """Create a folder with a token for each role."""
     folder.mkdir()
     for role in Role:
         write_tokens(folder, role, token_of(role))
@@ -19,7 +19,7 @@ def token_folder(folder: Path) -> Path:
 
 
 def write_tokens(folder: Path, role: Role, *tokens: str, mode: int = 0o600) -> None:
-    """Have a role's file hold these."""
+    """Replace the tokens of a role."""
     part = folder / f"{role}.part"
     part.write_text("".join(f"{token}\n" for token in tokens))
     part.chmod(mode)
@@ -27,5 +27,5 @@ def write_tokens(folder: Path, role: Role, *tokens: str, mode: int = 0o600) -> N
 
 
 def auth_headers(role: Role) -> dict[str, str]:
-    """The headers that show a role's token."""
+    """Return the headers that authenticate with a role's token."""
     return {"Authorization": f"Bearer {token_of(role)}"}

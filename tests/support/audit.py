@@ -1,4 +1,4 @@
-"""A market log made by hand, right unless a test says otherwise, and checks fed with it."""
+"""Market logs written by hand, which are valid unless a test makes them invalid, and checks that read them."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -26,27 +26,27 @@ from wire.quotes import QuoteActivated, QuoteEvent, QuoteRequest, QuoteWithdrawn
 SHARDS = 2
 LIMIT = 100
 SYMBOLS = {"AAA": instrument(), "XXX": instrument()}
+"""Symbols in different shards."""
 
 
 def listings(symbols: Mapping[str, Instrument] = SYMBOLS) -> dict[str, Listing]:
-    """What is quoted by revision 0 with these settings."""
+    """Return the listings of revision 0 with these settings."""
     return {symbol: Listing(of, fair_share(LIMIT, len(symbols))) for symbol, of in symbols.items()}
 
 
 def defined(*values: tuple[datetime, str, msgspec.Struct], first: int = 1) -> Revisions:
-    """These definitions, stored at those times, at sequences from `first` on."""
+    """Return definitions that were stored at these times, with sequences from `first` on."""
     revisions = Revisions()
     for sequence, (time, key, value) in enumerate(values, start=first):
         revisions.add(sequence, time, key, msgspec.json.encode(value))
     return revisions
 
 
-"""Each in a shard of its own."""
 LIFETIME = timedelta(seconds=30)
 
 
 class Script:
-    """A market log. Every call appends one message, a millisecond after the last one; `now` may be moved."""
+    """A market log. Every call appends one message, a millisecond after the last one; a test may change `now`."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -64,7 +64,7 @@ class Script:
         return self.now + timedelta(milliseconds=1)
 
     def number(self, symbol: str) -> int:
-        """The number of a symbol's last fill."""
+        """Return the number of a symbol's last fill."""
         return self.last_fill[symbol].number if symbol in self.last_fill else 0
 
     def wait(self, seconds: float) -> None:
@@ -72,7 +72,7 @@ class Script:
         self.now += timedelta(seconds=seconds)
 
     def quote(self, symbol: str = "AAA", **changes: Any) -> QuoteActivated:
-        """The quote that a maker would make, active now."""
+        """Append the quote that a maker would make, active now."""
         before = self.latest.get(symbol)
         version = changes.get("position_version", self.number(symbol))
         same = before is not None and before.position_version == version
@@ -91,7 +91,7 @@ class Script:
         return event
 
     def withdraw(self, symbol: str = "AAA", **changes: Any) -> QuoteWithdrawn:
-        """The symbol's latest quote is withdrawn."""
+        """Append the withdrawal of the symbol's latest quote."""
         latest = self.latest[symbol]
         values = {
             name: getattr(latest, name)
@@ -103,7 +103,7 @@ class Script:
         return event
 
     def fill(self, symbol: str = "AAA", side: str = "buy", quantity: int = 1, **changes: Any) -> RecordedFill:
-        """A fill as the exchange would make it; not appended."""
+        """Return a fill as the exchange would make it, without appending it."""
         latest, number = self.latest[symbol], self.number(symbol) + 1
         bid, ask = self._left[symbol]
         bid, ask = (bid, ask - quantity) if side == "buy" else (bid - quantity, ask)
@@ -131,13 +131,13 @@ class Script:
         return fill
 
     def trade(self, symbol: str = "AAA", side: str = "buy", quantity: int = 1, **changes: Any) -> RecordedFill:
-        """A fill in a message of its own."""
+        """Append a fill in its own message."""
         fill = self.fill(symbol, side, quantity, **changes)
         self.append(fill)
         return fill
 
     def report(self, symbol: str = "AAA", side: str = "buy", quantity: int = 1, **changes: Any) -> RecordedFill:
-        """A fill executed elsewhere, on another quote unless said otherwise, as the ledger records it."""
+        """Append a fill that was executed elsewhere, by default on another quote, as the ledger records it."""
         values: dict[str, Any] = {"fill_id": f"elsewhere-{self._orders}", "origin": "reported"}
         if changes.get("quote_id") != self.latest[symbol].quote_id:
             bid, ask = self._left[symbol]
@@ -145,18 +145,18 @@ class Script:
         return self.trade(symbol, side, quantity, **(values | changes))
 
     def append(self, *fills: RecordedFill) -> Place:
-        """One message of fills."""
+        """Append one message of fills."""
         symbol = fills[0].symbol
         subject = subjects.fills(subjects.shard_of(symbol, SHARDS), symbol)
         return self.raw(subject, msgspec.json.encode(list(fills)))
 
     def event(self, event: QuoteEvent) -> Place:
-        """One quote event."""
+        """Append one quote event."""
         subject = subjects.quotes(subjects.shard_of(event.symbol, SHARDS), event.symbol)
         return self.raw(subject, msgspec.json.encode(event))
 
     def raw(self, subject: str, payload: bytes) -> Place:
-        """Anything, on any subject of the market log."""
+        """Append any payload on any subject of the market log."""
         shard = int(subject.split(".")[1])
         self._sequences[shard] += 1
         place = Place(shard, subjects.market_stream(shard), self._sequences[shard], subject, self.now)
@@ -165,18 +165,18 @@ class Script:
         return place
 
     def replay(self, *listeners: Listener) -> Replay:
-        """Feed listeners with everything."""
+        """Replay the whole log to these listeners."""
         replay = Replay(listeners, SHARDS)
         for place, payload in self.messages:
             replay.feed(place, payload)
         return replay
 
     def verdict(self, check: Check) -> Verdict:
-        """What a check says of it."""
+        """Return the verdict of a check on this log."""
         return verdicts([check], self.replay(check), self.end)[0]
 
     async def ledger(self, path: Path, *, but_last: int = 0) -> LedgerDatabase:
-        """The database of a ledger that has applied it, but for the last messages."""
+        """Write the database of a ledger that has applied all but the last messages of fills."""
         async with Store(path) as store:
             fills = [(at, payload) for at, payload in self.messages if at.subject.startswith("fills.")]
             deliveries = [
@@ -188,7 +188,7 @@ class Script:
 
 
 def text_of(verdict: Verdict) -> str:
-    """Everything that a verdict's findings say."""
+    """Return the text of all findings of a verdict."""
     return "\n".join(
         f"{finding.source} #{finding.sequence} {finding.subject} {finding.ids} {finding.detail}"
         for finding in verdict.findings
@@ -196,13 +196,13 @@ def text_of(verdict: Verdict) -> str:
 
 
 def place_of(script: Script, index: int = -1) -> str:
-    """How findings name a message of the script."""
+    """Return the place of a message of the script, as findings name it."""
     at = script.messages[index][0]
     return f"{at.stream} #{at.sequence} {at.subject}"
 
 
 def busy() -> Script:
-    """Two symbols, quoted and traded, with a quote of every fate."""
+    """Return a log of two symbols that are quoted and traded, with quotes that end in every possible way."""
     script = Script()
     script.quote("AAA")
     script.quote("XXX")

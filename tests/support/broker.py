@@ -1,4 +1,4 @@
-"""A real nats-server on free ports, and a clean broker on it for each test."""
+"""A real nats-server on a free port, and a clean broker on it for each test."""
 
 import os
 import shutil
@@ -28,16 +28,21 @@ _STREAMS = msgspec.defstruct("_Streams", [("streams", list[str] | None, None)])
 
 
 def nats_server_binary() -> str:
-    """The nats-server beside this Python."""
+    """Return the path of the nats-server that is installed beside this Python."""
     return str(Path(sys.executable).parent / "nats-server")
 
 
 class NatsServer:
-    """A nats-server process of our own: start, kill, pause, resume. Its store survives restarts."""
+    """A nats-server process that a test may start, kill, pause and resume. Its store survives restarts.
+
+    Args:
+        folder: for its configuration, its log and its store.
+        more: additional configuration.
+        store: another folder for its store.
+        sync: its `sync_interval`.
+    """
 
     def __init__(self, folder: Path, more: str = "", *, store: Path | None = None, sync: str = "always") -> None:
-        """`more` is further configuration; `store` a folder for what it stores that is not in `folder`; `sync` when it
-        syncs what it stores."""
         self.folder = folder
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
@@ -65,27 +70,27 @@ class NatsServer:
         raise AssertionError(f"nats-server does not listen: {(self.folder / 'nats.log').read_text()}")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal: SIGSTOP pauses, SIGCONT resumes. A pause has begun when this returns."""
+        """Send a signal: SIGSTOP pauses, SIGCONT resumes. After SIGSTOP, the process is stopped when this returns."""
         assert self._process is not None
         self._process.send_signal(number)
         if number is signal.SIGSTOP:
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def forget(self, stream: str) -> None:
-        """Lose what a stream holds, while the server is down."""
+        """Delete the messages of a stream while the server is down."""
         messages = next(self.folder.rglob(f"streams/{stream}/msgs"))
         shutil.rmtree(messages)
         messages.mkdir()
 
     def stop(self) -> None:
-        """End it in order: what it holds in memory is on the disk when this returns."""
+        """Stop it in order: everything it held in memory is on the disk when this returns."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
             self._process = None
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill it, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -93,8 +98,10 @@ class NatsServer:
 
 
 def damage(server: NatsServer, stream: str, payload: bytes, *, killed: bool = False) -> None:
-    """Flip a bit of a message with this payload, in the store of a server that is down; as it was left by a kill, if so
-    wished: without the index."""
+    """Flip a bit of the message with this payload in the store of a stopped server.
+
+    If `killed`, also delete the index, as after a kill.
+    """
     folder = server.folder / "store" / "jetstream" / "$G" / "streams" / stream / "msgs"
     (block,) = [path for path in folder.glob("*.blk") if payload in path.read_bytes()]
     data = bytearray(block.read_bytes())
@@ -105,18 +112,18 @@ def damage(server: NatsServer, stream: str, payload: bytes, *, killed: bool = Fa
 
 
 async def flushed(client: Client) -> None:
-    """Return once the server has read whatever a client was given to send.
+    """Return once the server has read everything that was sent on a client.
 
-    Twice: the first ping may overtake what waits to be sent, such as a subscription.
+    It flushes twice, because the first ping may overtake messages that wait to be sent, such as a subscription.
     """
     for _ in range(2):
         await client.flush()
 
 
 class PatientConnection(Connection):
-    """A test's own connection: an answer is waited for as long as a busy machine may take to give it.
+    """A test's own connection: it waits for a reply as long as a busy machine may take.
 
-    Not for what is tested by its deadlines, and not where a server is killed: what that was asked is never answered.
+    Do not use it to test deadlines, nor where a server is killed: a killed server never replies.
     """
 
     async def request(
@@ -130,7 +137,7 @@ class PatientConnection(Connection):
         is_reply: Callable[[Msg], bool] | None = None,
         packed: bool = False,
     ) -> Msg:
-        """As of any connection."""
+        """Send a request as any connection does, with a longer timeout."""
         patience = max(timeout, HANG)
         return await super().request(
             subject,
@@ -155,19 +162,19 @@ class Broker:
 
     @asynccontextmanager
     async def connect(self, name: str = "test") -> AsyncIterator[Connection]:
-        """Another connection to the same broker, as services have it: with their deadlines."""
+        """Open another connection to the same broker, with the deadlines of the services."""
         async with Connection(self.url, name, Health(name)) as connection:
             yield connection
 
 
 def shape_of(market: Market) -> topology.Shape:
-    """The declarations' shape for a market."""
+    """Return the shape of the streams of a market."""
     return topology.Shape(market.shards, market.replicas, market.max_bytes, market.id_window, market.reservation_life)
 
 
 @asynccontextmanager
 async def clean_broker(server: NatsServer, market: Market) -> AsyncIterator[Broker]:
-    """The declared streams, made anew and taken away afterwards, and a test's own connection."""
+    """Create the declared streams for the duration of the block, and a test's own connection."""
     health = Health("test")
     async with PatientConnection(server.url, "test", health) as connection:
         await _remove_all(connection)
@@ -178,7 +185,7 @@ async def clean_broker(server: NatsServer, market: Market) -> AsyncIterator[Brok
 
 @asynccontextmanager
 async def fresh_broker(server: NatsServer, market: Market) -> AsyncIterator[Broker]:
-    """The declared streams on a server that had none and is not used again, and a connection as services have it."""
+    """Create the declared streams on a server for this test alone, and a connection with the services' deadlines."""
     async with PatientConnection(server.url, "prepare", Health("prepare")) as connection:
         await topology.prepare(connection, shape_of(market))
     health = Health("test")
@@ -192,13 +199,13 @@ async def _remove_all(connection: Connection) -> None:
 
 
 def stop_and_clear(server: NatsServer) -> None:
-    """End a server and remove what it stored."""
+    """Kill a server, and delete its folder."""
     server.kill()
     shutil.rmtree(server.folder, ignore_errors=True)
 
 
 async def keeping_one(connection: Connection) -> str:
-    """Have the bucket `instruments` keep one message of each key, and store two of each of two keys. Returns its
+    """Make the bucket `instruments` keep one message per key, and store two messages of each of two keys. Return its
     stream."""
     stream = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
     config = (await api.stream_info(connection, stream)).config
@@ -209,7 +216,7 @@ async def keeping_one(connection: Connection) -> str:
 
 
 async def store(connection: Connection, stream: str, subject: str, payload: bytes, *, ttl: int | None = None) -> int:
-    """Have a stream store a message, once, however long a busy machine takes to say so; its sequence."""
+    """Store a message in a stream, exactly once, however long a busy machine takes. Return its sequence."""
     msg_id = uuid4().hex
 
     async def stored() -> int:

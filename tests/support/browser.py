@@ -1,4 +1,4 @@
-"""A headless Chromium, and the page in it. `browser` and `open_page` are fixtures, for those who import them."""
+"""A headless Chromium with the page. `browser` and `open_page` are fixtures for the tests that import them."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -29,7 +29,7 @@ _FLAGS = [
 
 @asynccontextmanager
 async def launched(path: str) -> AsyncIterator[Browser]:
-    """A browser."""
+    """Launch a browser for the duration of the block."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS, timeout=HANG_MS)
         try:
@@ -39,13 +39,13 @@ async def launched(path: str) -> AsyncIterator[Browser]:
 
 
 class OpenPage(Protocol):
-    """Opens the page of a process, or at an address; options are playwright's, of a browser context."""
+    """Opens the page of a process, or the page at an address; the options are playwright's for a browser context."""
 
     def __call__(self, at: PageProcess | str, **options: Any) -> AbstractAsyncContextManager[Page]: ...
 
 
 def opener(browser: Browser) -> OpenPage:
-    """Opens pages in a browser; an error that their scripts raise fails the test."""
+    """Return a function that opens pages in a browser. An error in their scripts fails the test."""
 
     @asynccontextmanager
     async def open_page(at: PageProcess | str, **options: Any) -> AsyncIterator[Page]:
@@ -64,9 +64,9 @@ def opener(browser: Browser) -> OpenPage:
 
 
 async def click_row(page: Page, symbol: str) -> None:
-    """Click on a symbol's row until it is the chosen one.
+    """Click on a symbol's row until it is selected.
 
-    A click is lost where the table moves between press and release, as it does when what is above it has more to say.
+    A click is lost if the table moves between press and release, which happens when a text above it gets longer.
     """
     row = page.locator(f'tbody tr[data-symbol="{symbol}"]')
 
@@ -78,7 +78,7 @@ async def click_row(page: Page, symbol: str) -> None:
 
 
 async def settled(page: Page) -> bool:
-    """Whether nothing moves: no animation runs, and no change is tinted."""
+    """Return True if nothing moves: no animation runs, and no change is highlighted."""
     return bool(
         await page.evaluate(
             "!document.getAnimations().length && !document.querySelector('td.net[style*=\"background-image: linear\"]')"
@@ -88,8 +88,11 @@ async def settled(page: Page) -> bool:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    """A browser, where there is one: for all tests of a module, as starting one takes longer than most of them. So they
-    share an event loop. Each has pages that know nothing of the others'."""
+    """A browser, if one is installed.
+
+    All tests of a module share it, because starting one takes longer than most of them; so they share an event loop,
+    too. Their pages are isolated from each other.
+    """
     BROWSER.skip()
     async with launched(find_chromium() or "") as browser:
         yield browser
@@ -97,5 +100,5 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> OpenPage:
-    """Opens the page."""
+    """A function that opens the page."""
     return opener(browser)

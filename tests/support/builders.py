@@ -1,4 +1,4 @@
-"""Messages with sensible values; name what matters to the test."""
+"""Builders of messages with sensible values: a test names only the values that matter to it."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -58,7 +58,7 @@ def order(**changes: Any) -> Order:
 
 
 def quote_request(symbol: str = "AAA", **changes: Any) -> QuoteRequest:
-    """10 × 99.90 / 100.10 × 10 from position version 0, attempt 1, with the ids that go with those."""
+    """10 × 99.90 / 100.10 × 10 from position version 0, attempt 1, with the ids that follow from those."""
     version = ids.QuoteVersion(
         changes.get("position_version", 0), changes.get("revision", 0), changes.get("attempt", 1)
     )
@@ -76,7 +76,7 @@ def quote_request(symbol: str = "AAA", **changes: Any) -> QuoteRequest:
 
 
 def quote_activated(symbol: str = "AAA", *, lifetime: float = 30.0, **changes: Any) -> QuoteActivated:
-    """The activation of `quote_request`, at NOW unless said otherwise."""
+    """The activation of `quote_request`, by default at NOW."""
     own = {name: changes.pop(name) for name in ("activated_at", "expires_at") if name in changes}
     request = quote_request(symbol, **changes)
     activated_at = own.get("activated_at", NOW)
@@ -109,7 +109,7 @@ def recorded_fill(symbol: str = "AAA", number: int = 1, **changes: Any) -> Recor
 
 
 def numbered_fill(number: int = 1, symbol: str = "AAA", **changes: Any) -> NumberedFill:
-    """The `number`-th fill of a symbol, as it is listed: a buy of 3 at 100.10."""
+    """The `number`-th fill of a symbol, as the ledger lists it: a buy of 3 at 100.10."""
     values: dict[str, Any] = {
         "fill_id": ids.fill_id(symbol, number),
         "order_id": f"order-{symbol}-{number}",
@@ -128,17 +128,17 @@ def numbered_fill(number: int = 1, symbol: str = "AAA", **changes: Any) -> Numbe
 
 
 def fill(**changes: Any) -> Fill:
-    """A fill alone, of a made-up quote, with an id that was not made here."""
+    """A fill that was executed elsewhere, on an unknown quote."""
     return Fill(**(_elsewhere() | changes))
 
 
 def reported_fill(**changes: Any) -> ReportedFill:
-    """The same as it is reported, without a fee of its own."""
+    """The same, as it is reported, without a fee."""
     return ReportedFill(**(_elsewhere() | changes))
 
 
 def reported(recorded: RecordedFill) -> ReportedFill:
-    """A recorded fill as somebody would report it who does not know what it cost."""
+    """A recorded fill as it would be reported without its fee."""
     return ReportedFill(**msgspec.structs.asdict(recorded.fill))
 
 
@@ -156,7 +156,7 @@ def _elsewhere() -> dict[str, Any]:
 
 
 def position_update(symbol: str = "AAA", **changes: Any) -> PositionUpdate:
-    """A flat position at version 0, unless said otherwise."""
+    """By default a flat position at version 0."""
     return PositionUpdate(**({"symbol": symbol, "net_quantity": 0, "position_version": 0} | changes))
 
 

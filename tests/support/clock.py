@@ -1,10 +1,10 @@
-"""A clock turned by hand."""
+"""A manual clock."""
 
 from datetime import UTC, datetime, timedelta
 
 
 class ManualClock:
-    """Tells the time it was set to."""
+    """A clock that returns the time it was set to."""
 
     def __init__(self, now: datetime = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)) -> None:
         self.now = now
@@ -13,6 +13,6 @@ class ManualClock:
         return self.now
 
     def advance(self, seconds: float) -> datetime:
-        """Let time pass, and return the new now."""
+        """Advance the time, and return it."""
         self.now += timedelta(seconds=seconds)
         return self.now

@@ -1,4 +1,4 @@
-"""A real cluster of three NATS servers, as the stack starts it, on ports and a folder of its own."""
+"""A real cluster of three NATS servers, as the stack starts it, with its own ports and folder."""
 
 import os
 import signal
@@ -25,10 +25,12 @@ class _Info(msgspec.Struct):
 
 
 class NatsCluster:
-    """Three servers of our own: start, kill, pause, resume. What they store survives restarts.
+    """Three servers that a test may start, kill, pause and resume. Their stores survive restarts.
 
-    `url` names all three, `seed` is the key of a user to whom everything is permitted; `settings` are those of the
-    stack that they are of.
+    Attributes:
+        settings: the settings of the stack that they belong to.
+        seed: the key of a user to whom everything is permitted.
+        url: the addresses of all three.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,28 +59,28 @@ class NatsCluster:
         return list(self._programs)
 
     def start(self, *names: str) -> None:
-        """Start servers, all if none is named. They do not wait for each other."""
+        """Start servers, by default all. Does not wait until they are ready."""
         for name in names or self.names:
             with (self._folder / f"{name}.log").open("ab") as log:
                 command = self._programs[name].command
                 self._running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
 
     def kill(self, *names: str) -> None:
-        """End servers at once, as a crash would; all if none is named."""
+        """Kill servers, as a crash would; by default all."""
         for name in names or list(self._running):
             self._running[name].kill()
         for name in names or list(self._running):
             self._running.pop(name).wait()
 
     def stop(self, *names: str) -> None:
-        """End servers in order, as `down` does."""
+        """Stop servers in order, as `down` does."""
         for name in names:
             self.signal(name, signal.SIGTERM)
         for name in names:
             self._running.pop(name).wait()
 
     def pid(self, name: str) -> int | None:
-        """The process of a server; None if it has ended."""
+        """Return the process id of a server; None if it has ended."""
         process = self._running.get(name)
         return process.pid if process is not None and process.poll() is None else None
 
@@ -88,5 +90,5 @@ class NatsCluster:
 
 
 async def leader_of(connection: Connection, stream: str) -> str:
-    """The name of the server that leads a stream."""
+    """Return the name of the server that is a stream's leader."""
     return (await api.request(connection, f"STREAM.INFO.{stream}", None, _Info)).cluster.leader

@@ -1,4 +1,4 @@
-"""An OTLP/HTTP collector: takes the spans that real processes send, and keeps them."""
+"""An OTLP/HTTP collector that stores the spans that real processes send."""
 
 import threading
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Span(NamedTuple):
 
 
 class Collector:
-    """Listens on a free port while it is entered."""
+    """Listens on a free port for the duration of the block."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -47,11 +47,11 @@ class Collector:
 
     @property
     def url(self) -> str:
-        """What a setting names it by."""
+        """Its address, for a setting."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def trace(self, trace: str) -> list[Span]:
-        """Its spans, in the order in which they began."""
+        """Return the spans of a trace, in the order in which they began."""
         return sorted((span for span in self.spans if span.trace == trace), key=lambda span: span.began)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What is traded, defined on a test's broker."""
+"""Define instruments on a test's broker."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from wire.definitions import Definitions, changes
 
 
 async def seed(connection: Connection, market: Market) -> None:
-    """Define the market, as the stack does when nothing is defined."""
+    """Define the market, as the stack does if nothing is defined."""
     await definition_log.define(connection, lambda known: changes(known, market.terms, market.symbols))
 
 
 async def redefine(connection: Connection, symbol: str, **different: Any) -> int:
-    """Change fields of an instrument. Returns its revision."""
+    """Change fields of an instrument. Return its new revision."""
 
     def change(known: Definitions) -> Any:
         listing = known.listing(symbol)

@@ -1,4 +1,4 @@
-"""An exchange on a real broker, with a stand-in for exposure that activates whatever is asked."""
+"""An exchange on a real broker, with a stand-in for exposure that activates every reservation."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ from wire.reservations import Activate, Deactivate, Reservation
 
 
 class ExposureStandIn:
-    """Activates every reservation of `lots` on each side for `lifetime` seconds, and notes what was asked."""
+    """Activates every reservation, with `lots` on each side, for `lifetime` seconds, and records the requests."""
 
     def __init__(self, lots: int = 10) -> None:
         self.lots = lots
@@ -68,7 +68,7 @@ class ExposureStandIn:
 
 
 def never_paused() -> StallDetector:
-    """For an exchange in a test's process: it refuses no order because a busy machine holds it up for a second."""
+    """Return a detector that reports no stall, so that no order is refused because a busy machine delays the test."""
     return StallDetector(lambda: 0.0)
 
 
@@ -76,7 +76,7 @@ StartExchange = Callable[[], Awaitable[Exchange]]
 
 
 class running:  # noqa: N801 # reads as a verb: `async with running(broker) as exchange`
-    """An exchange that runs until the end of the block."""
+    """Runs an exchange until the end of the block."""
 
     def __init__(self, broker: Broker, url: str | None = None, stall_detector: StallDetector | None = None) -> None:
         self.health = Health("exchange", "market")
@@ -94,7 +94,7 @@ class running:  # noqa: N801 # reads as a verb: `async with running(broker) as e
 
 
 async def quoted(exchange: Exchange, symbol: str = "AAA", **changes: object) -> Quote:
-    """Make a quote active, as soon as exposure is there to activate its reservation."""
+    """Make a quote active, as soon as exposure is available to activate its reservation."""
 
     async def put() -> Quote | None:
         try:
@@ -108,12 +108,12 @@ async def quoted(exchange: Exchange, symbol: str = "AAA", **changes: object) -> 
 
 
 async def appending(exchange: Exchange, symbol: str = "AAA") -> None:
-    """Wait until no order of a symbol waits any more: those that were sent are decided, and being appended."""
+    """Wait until a symbol's queue is empty: all orders that were sent are decided, and are being appended."""
     await eventually(lambda: not exchange._lane(symbol)._queue)
 
 
 async def logged_fills(broker: Broker, symbol: str = "AAA") -> list[RecordedFill]:
-    """Every fill of a symbol in the log, in order."""
+    """Return every fill of a symbol in the log, in order."""
     shard = subjects.shard_of(symbol, broker.market.shards)
     found: list[RecordedFill] = []
     sequence = 0

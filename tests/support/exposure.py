@@ -1,4 +1,4 @@
-"""A limit with its two logs in memory, and exposure instances on the real broker."""
+"""The core of exposure with its two logs in memory, and exposure instances on a real broker."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -30,8 +30,10 @@ A = TypeVar("A")
 
 
 class running:  # noqa: N801 # reads as a verb: `async with running(broker) as exposure`
-    """An exposure instance that runs, and is ready, until the end of the block. What no quote has activated lives for
-    `grant_ttl` seconds, or as long as a quote."""
+    """Runs an exposure instance, which is ready, until the end of the block.
+
+    A reservation that is not activated lives for `grant_ttl` seconds, by default as long as a quote.
+    """
 
     def __init__(
         self, broker: Broker, market: Market | None = None, clock: Clock = utc_now, grant_ttl: float | None = None
@@ -80,9 +82,9 @@ async def append_market(broker: Broker, symbol: str, message: QuoteEvent | list[
 
 @dataclass
 class Scene:
-    """Decides on one fold and folds what was decided, as a single instance with a perfect broker would.
+    """Decides on one fold, and folds each decision, as a single instance with a perfect broker would.
 
-    Quotes are named by symbol and attempt, all of position version 0 unless said otherwise.
+    Quotes are named by symbol and attempt, by default all of position version 0.
     """
 
     limit: int = 100
@@ -102,7 +104,7 @@ class Scene:
         return self.limits.usage.total
 
     def take(self, decision: Decision[A]) -> A:
-        """Fold what the decision writes, and return its answer."""
+        """Fold the records of a decision, and return its answer."""
         self.wrote = decision.write is not None
         if decision.writes:
             self.head += 1
@@ -113,7 +115,7 @@ class Scene:
     def reserve(
         self, symbol: str = "AAA", bid: int = 10, ask: int = 10, attempt: int = 1, asker: str | None = None
     ) -> ReservationAnswer:
-        """Ask to reserve for a symbol's quote."""
+        """Request a reservation for a symbol's quote."""
         quote_id = ids.quote_id(symbol, ids.QuoteVersion(0, 0, attempt))
         request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
         return self.take(self.limits.reserve(request, self.now, asker))
@@ -147,12 +149,12 @@ class Scene:
         return self.take(self.limits.activate(request, self.now))
 
     def deactivate(self, symbol: str = "AAA", attempt: int = 1, by: str = "one") -> Reservation:
-        """Give an activation back."""
+        """Deactivate, as an exchange would."""
         request = Deactivate(reservation_id=self.id(symbol, attempt), activation=by)
         return self.take(self.limits.deactivate(request))
 
     def release(self, symbol: str = "AAA", attempt: int = 1) -> Reservation:
-        """Release."""
+        """Release a reservation, as a maker would."""
         return self.take(self.limits.release(self.id(symbol, attempt)))
 
     def apply_fill(self, fill: Fill, symbol: str = "AAA", attempt: int = 1) -> Reservation:
@@ -160,12 +162,12 @@ class Scene:
         return self.take(self.limits.apply_fill(self.id(symbol, attempt), fill))
 
     def quoted(self, symbol: str = "AAA", bid: int = 10, ask: int = 10, attempt: int = 1) -> None:
-        """The market log tells of a quote gone active."""
+        """Fold the activation of a quote from the market log."""
         event = quote_activated(symbol, attempt=attempt, bid_quantity=bid, ask_quantity=ask, activated_at=self.now)
         self.limits.usage.fold_quote(symbol, self._next(), event)
 
     def withdrawn(self, symbol: str = "AAA", attempt: int = 1) -> None:
-        """The market log tells of a quote withdrawn."""
+        """Fold the withdrawal of a quote from the market log."""
         event = QuoteWithdrawn(
             symbol=symbol,
             quote_id=ids.quote_id(symbol, ids.QuoteVersion(0, 0, attempt)),
@@ -177,7 +179,7 @@ class Scene:
         self.limits.usage.fold_quote(symbol, self._next(), event)
 
     def filled(self, symbol: str = "AAA", number: int = 1, *, bid: int, ask: int, fill_id: str | None = None) -> Fill:
-        """The market log tells of a fill that leaves `bid` and `ask`."""
+        """Fold a fill from the market log that leaves `bid` and `ask` of its quote."""
         recorded = recorded_fill(
             symbol,
             number,
@@ -190,19 +192,19 @@ class Scene:
         return recorded.fill
 
     def later(self, by: timedelta = LIFETIME + GRACE + timedelta(seconds=1)) -> list[Reservation]:
-        """Time passes, and the broker stores a message of exposure's log. Returns what expires by it."""
+        """Advance the time, with a message in exposure's log. Return the reservations that expire."""
         self.now += by
         self.head += 1
         self.limits.usage.fold(self.head, [])
         return self.limits.usage.advance_time(self.now)
 
     def state(self, symbol: str = "AAA", attempt: int = 1) -> Reservation:
-        """The reservation as it is now."""
+        """Return the reservation in its current state."""
         return self.limits.usage.reservation(self.id(symbol, attempt))
 
     @staticmethod
     def id(symbol: str, attempt: int) -> str:
-        """The reservation's id."""
+        """Return the reservation's id."""
         return ids.reservation_id(ids.quote_id(symbol, ids.QuoteVersion(0, 0, attempt)))
 
     def _next(self) -> int:

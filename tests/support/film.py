@@ -1,4 +1,4 @@
-"""An animated picture made of pictures of a page: WebP, which the browser encodes, and whose frames are joined here."""
+"""An animation made of screenshots of a page: the browser encodes each as WebP, and this module joins the frames."""
 
 import asyncio
 import base64
@@ -8,16 +8,16 @@ import struct
 from playwright.async_api import Browser, Page
 
 EVERY = 0.7
-"""Seconds between two frames."""
+"""Seconds between two screenshots."""
 
 SHOWN = 420
-"""Milliseconds that a frame is shown for: faster than it was."""
+"""Milliseconds for which a frame is shown: faster than real time."""
 
 HELD = 6000
-"""Milliseconds that the last one is."""
+"""Milliseconds for which the last frame is shown."""
 
 MOST = 30
-"""Frames at most, and the last: where there are more, some are left out."""
+"""The largest number of frames besides the last one; if there are more, some are left out."""
 
 QUALITY = 0.62
 
@@ -40,24 +40,24 @@ class Film:
         self._taken: list[bytes] = []
 
     async def record(self) -> None:
-        """Take them, endlessly."""
+        """Take screenshots until cancelled."""
         while True:
             await self.take()
             await asyncio.sleep(EVERY)
 
     async def take(self) -> None:
-        """Take one."""
+        """Take one screenshot."""
         self._taken.append(await self._page.screenshot())
 
     async def developed(self, browser: Browser) -> bytes:
-        """All of them as one animated picture, without those that are as the one before."""
+        """Return the animation of all screenshots, without those that equal the previous one."""
         page = await browser.new_page()
         fresh = [one for before, one in zip([b"", *self._taken], self._taken, strict=False) if one != before]
         frames = []
         every = math.ceil(len(fresh) / MOST)
         for one in [*fresh[:-1:every], fresh[-1]]:
-            told = await page.evaluate(_ENCODE, [base64.b64encode(one).decode(), QUALITY])
-            frames.append(base64.b64decode(told))
+            encoded = await page.evaluate(_ENCODE, [base64.b64encode(one).decode(), QUALITY])
+            frames.append(base64.b64decode(encoded))
         await page.close()
         viewport = self._page.viewport_size
         assert viewport is not None
@@ -65,7 +65,7 @@ class Film:
 
 
 def animated(frames: list[bytes], width: int, height: int) -> bytes:
-    """Still WebP pictures of one size as an animated one, which is shown once and again."""
+    """Join WebP images of one size into an animation that is repeated endlessly."""
     size = _three(width - 1) + _three(height - 1)
     chunks = [_chunk(b"VP8X", bytes([0x02, 0, 0, 0]) + size), _chunk(b"ANIM", struct.pack("<IH", 0xFFFFFFFF, 0))]
     for place, frame in enumerate(frames, start=1):
@@ -76,7 +76,7 @@ def animated(frames: list[bytes], width: int, height: int) -> bytes:
 
 
 def _image(still: bytes) -> bytes:
-    """The chunk with the image itself, without what the file says besides."""
+    """Return the chunk with the image itself, without the others of the file."""
     at = 12
     while still[at : at + 4] != b"VP8 ":
         (length,) = struct.unpack_from("<I", still, at + 4)

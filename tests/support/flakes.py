@@ -1,6 +1,6 @@
-"""Hunts tests that fail now and then: runs them again and again in random order while processors are kept busy.
+"""Find flaky tests: run them repeatedly, in random order, while the processors are kept busy.
 
-`just flakes --help` says how. Nobody's processes are ended but its own.
+`just flakes --help` lists the options. It ends only processes that it has started.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ ROOT = Path(__file__).parents[2]
 PARALLEL = ("--numprocesses", "6", "--dist", "loadfile", "--no-loadscope-reorder")
 
 NOT_PASSED_ON = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-"""Variables that the tests do not get, as with `just test`: with the second each process that runs them would compile
+"""Variables that are not passed to the tests, as in `just test`: with the second one, each test process would compile
 all of them."""
 
 app = App(
     name="./qs flakes",
-    help="Run tests again and again, in random order and with processors kept busy, and list what failed how often.\n\n"
+    help="Run tests repeatedly, in random order while processors are kept busy, and list which failed how often.\n\n"
     "Exit code: 0 if nothing failed in any run, 1 if something did.",
     version_flags=[],
     result_action="return_value",
@@ -47,14 +47,14 @@ class Run:
     code: int
 
     @property
-    def sound(self) -> bool:
-        """Whether nothing failed: no test, and not the run itself."""
+    def ok(self) -> bool:
+        """True if no test failed, and the run itself did not fail."""
         return not self.failed and self.code == 0
 
 
 @contextlib.contextmanager
 def processors_kept_busy(count: int) -> Iterator[None]:
-    """So many processes that do nothing else; they end with the block, or with us."""
+    """Keep `count` processors busy, each with a process that ends with the block, or with us."""
     with contextlib.ExitStack() as busy:
         for _ in range(count):
             process = subprocess.Popen(
@@ -66,12 +66,12 @@ def processors_kept_busy(count: int) -> Iterator[None]:
 
 
 def run_once(seed: int, tests: tuple[str, ...], folder: Path) -> Run:
-    """One run; what it printed is kept in the folder if something failed."""
-    told, result = folder / f"{seed}.txt", folder / f"{seed}.xml"
+    """Run the tests once. If anything failed, keep the output in the folder."""
+    output, result = folder / f"{seed}.txt", folder / f"{seed}.xml"
     command = [sys.executable, "-m", "pytest", *PARALLEL, f"--randomly-seed={seed}", f"--junitxml={result}", *tests]
     environ = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
     began = time.monotonic()
-    with told.open("wb") as file:
+    with output.open("wb") as file:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -88,13 +88,13 @@ def run_once(seed: int, tests: tuple[str, ...], folder: Path) -> Run:
             raise
     passed, failed = results(result) if result.exists() else (0, ["the run itself"])
     run = Run(seed, passed, tuple(failed), time.monotonic() - began, code)
-    if run.sound:
-        told.unlink()
+    if run.ok:
+        output.unlink()
     return run
 
 
 def results(file: Path) -> tuple[int, list[str]]:
-    """How many tests passed, and the names of those that did not, from a JUnit file."""
+    """Read from a JUnit file how many tests passed, and the names of those that failed."""
     passed, failed = 0, []
     for case in ElementTree.parse(file).iter("testcase"):  # noqa: S314 # pytest has written it
         name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
@@ -107,10 +107,10 @@ def results(file: Path) -> tuple[int, list[str]]:
 
 
 def summary(runs: list[Run]) -> str:
-    """What failed, how often, and with which seeds."""
+    """List what failed, how often, and with which seeds."""
     seeds: dict[str, list[int]] = {}
     for run in runs:
-        for name in run.failed or ([] if run.sound else ["the run itself"]):
+        for name in run.failed or ([] if run.ok else ["the run itself"]):
             seeds.setdefault(name, []).append(run.seed)
     if not seeds:
         return f"Nothing failed in {len(runs)} runs."
@@ -122,44 +122,44 @@ def summary(runs: list[Run]) -> str:
 
 @app.default
 def hunt(*tests: str, runs: int = 20, busy: int = 2, seed: int | None = None) -> int:
-    """Run tests again and again.
+    """Run tests repeatedly.
 
     Parameters
     ----------
     tests
-        Which, as pytest takes them, options included behind `--`; all if none is named.
+        The tests, as arguments of pytest; its options must follow `--`. By default all tests.
     runs
-        How often.
+        The number of runs.
     busy
-        Processes that keep a processor busy each, meanwhile.
+        The number of processes that each keep a processor busy.
     seed
-        Of the first run's order; each further run has the next one. Random if it is not given.
+        The seed of the first run's order; each further run uses the next one. By default random.
     """
     first = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     folder = Path(tempfile.mkdtemp(prefix="quotestream-flakes-"))
     done: list[Run] = []
-    print(f"{runs} runs, {busy} processes that keep processors busy, seeds from {first}", flush=True)
+    print(f"{runs} runs, {busy} busy processes, seeds from {first}", flush=True)
     try:
         with processors_kept_busy(busy):
             for number in range(runs):
                 run = run_once(first + number, tests, folder)
                 done.append(run)
-                told = f"{len(run.failed)} failed, {run.passed} passed" if run.failed else f"{run.passed} passed"
+                counts = f"{len(run.failed)} failed, {run.passed} passed" if run.failed else f"{run.passed} passed"
                 ended = "" if run.code in (0, 1) else f" (pytest ended with code {run.code})"
-                print(f"run {number + 1}, seed {run.seed}: {told} in {run.seconds:.0f} s{ended}", flush=True)
+                print(f"run {number + 1}, seed {run.seed}: {counts} in {run.seconds:.0f} s{ended}", flush=True)
                 for name in run.failed:
                     print(f"     {name}", flush=True)
     except KeyboardInterrupt:
         print("stopped")
-    sound = bool(done) and all(run.sound for run in done)
+    ok = bool(done) and all(run.ok for run in done)
     print(summary(done))
     for file in folder.glob("*.xml"):
         file.unlink()
-    if sound:
+    if ok:
         shutil.rmtree(folder)
     else:
-        print(f"What the runs that failed printed is in {folder}. One again: ./qs test --randomly-seed=SEED")
-    return 0 if sound else 1
+        print(f"The output of the failed runs is in {folder}. To repeat a run: ./qs test --randomly-seed=SEED")
+    return 0 if ok else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`stack up` as a process, with NATS and its preparation only."""
+"""`stack up` as a process, with NATS and `prepare` only."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ sys.exit(supervise.up(read()))
 
 
 def environ_in(folder: Path) -> dict[str, str]:
-    """An environment that moves every port and the data folder, so that stacks run side by side."""
+    """Return an environment that moves every port and the data folder, so that stacks can run side by side."""
     moved = (
         "QS_UI_PORT",
         "QS_EXCHANGE_PORT",
@@ -52,7 +52,7 @@ def environ_in(folder: Path) -> dict[str, str]:
 
 
 class Up:
-    """A running foreground, in a session of its own, as a terminal would give it; what it says goes into a file."""
+    """A running `stack up` in its own session, as in a terminal. Its output goes into a file."""
 
     def __init__(self, environ: dict[str, str], *, command: str = ONLY_NATS) -> None:
         self._output = Path(environ["QS_STACK_DATA_DIR"]).with_suffix(".output")
@@ -63,22 +63,22 @@ class Up:
 
     @property
     def output(self) -> str:
-        """What it has said so far."""
+        """Its output so far."""
         return self._output.read_text()
 
-    async def prints(self, what: str) -> None:
-        """Wait until it has said `what`."""
-        await eventually(lambda: re.search(what, self.output) or self.process.poll() is not None, STACK_HANG)
-        assert re.search(what, self.output), self.output
+    async def prints(self, pattern: str) -> None:
+        """Wait until its output matches a pattern."""
+        await eventually(lambda: re.search(pattern, self.output) or self.process.poll() is not None, STACK_HANG)
+        assert re.search(pattern, self.output), self.output
 
     async def ends(self) -> int:
-        """Wait until it has ended, and return its exit code."""
+        """Wait until it has ended. Return its exit code."""
         await eventually(lambda: self.process.poll() is not None, STACK_HANG)
         return self.process.wait()
 
 
 async def ended(up: Up, settings: StackSettings) -> None:
-    """End it, if it runs, and see that nothing is left."""
+    """End it, if it runs, and check that no process is left."""
     if up.process.poll() is None:
         up.process.terminate()
         await up.ends()
@@ -89,7 +89,7 @@ async def ended(up: Up, settings: StackSettings) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a stack runs, or ran."""
+    """A stack that runs or has run: its environment, its settings and its process."""
 
     environ: dict[str, str]
     settings: StackSettings
@@ -97,7 +97,7 @@ class Place:
 
 
 def placed(folder: Path) -> tuple[dict[str, str], StackSettings]:
-    """What the fixtures of the same names are, for several tests."""
+    """Return an environment and its settings, for a fixture that several tests share."""
     environ = environ_in(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -106,7 +106,7 @@ def placed(folder: Path) -> tuple[dict[str, str], StackSettings]:
 
 @asynccontextmanager
 async def client_of(settings: StackSettings) -> AsyncIterator[Client]:
-    """A client of the broker that may write positions."""
+    """Connect to the broker as a user that may write positions."""
     seed = settings.stack.nats_seed("ledger")
     client = await nats.connect(settings.stack.url, nkeys_seed=str(seed), inbox_prefix=inbox("ledger"))
     yield client
@@ -114,7 +114,7 @@ async def client_of(settings: StackSettings) -> AsyncIterator[Client]:
 
 
 async def stack(environ: dict[str, str], *arguments: str) -> tuple[int | None, str]:
-    """Run one of the commands to its end: exit code and output."""
+    """Run one of the commands to its end. Return its exit code and output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

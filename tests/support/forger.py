@@ -1,7 +1,7 @@
-"""Messages that nobody sends who means well, to whatever a service listens to.
+"""Hostile messages to every subscription of a service.
 
-What a service listens to is asked of its connection, so that a subscription that is new is among them. Seeded: the same
-seed makes the same messages for the same subscriptions.
+The subscriptions are read from the service's connection, so that new ones are included. The same seed produces the same
+messages for the same subscriptions.
 """
 
 import json
@@ -44,7 +44,7 @@ STATUSES = [
     b"503 No Responders",
     b"999 Whatever",
 ]
-"""Every status that JetStream tells by, and some that it does not."""
+"""Every status that JetStream sends, and some that it does not."""
 
 LIES: dict[bytes, list[bytes]] = {
     name.encode(): [value.encode() for value in values.split("|")]
@@ -86,16 +86,16 @@ LIES: dict[bytes, list[bytes]] = {
     }.items()
     for values in [values]
 }
-"""Headers that somebody believes, with values that are not so."""
+"""Headers that some reader relies on, with false or invalid values."""
 
 ERR_CODES = [
     *(10003, 10005, 10008, 10014, 10023, 10028, 10037, 10039, 10047, 10049, 10052, 10058, 10059, 10060, 10065, 10070),
     *(10071, 10074, 10076, 10077, 10109, 10110, 10128, 10158, 10164, 10167, 10176, 0, -1, 10**30),
 ]
-"""Codes of the JetStream API's errors, and some that are none."""
+"""Error codes of the JetStream API, and some invalid ones."""
 
 ANSWERED = 0.1
-"""The share of a service's questions to which something else comes before the answer."""
+"""The share of a service's requests for which a forged message arrives before the reply."""
 
 ODD_VALUES = [None, True, -1, 0, 7, 2**53, 10**30, 1.5, "", "x", "9" * 400, [], ["x"], {}, {"x": 1}, "\ud800"]
 
@@ -105,24 +105,24 @@ def _json(value: object) -> bytes:
 
 
 class Forger:
-    """Makes messages.
+    """Forges messages.
 
     Attributes:
-        made: how many, by what is wrong with them.
+        made: the number of messages, by what is wrong with them.
     """
 
     def __init__(self, seed: int) -> None:
         self.made: dict[str, int] = {}
-        self._chance = random.Random(seed)  # noqa: S311 # it is to be the same again
+        self._chance = random.Random(seed)  # noqa: S311 # it must be reproducible
 
     def forged(self, connection: Connection, each: int) -> Iterator[bytes]:
-        """For every subscription that a connection holds now: so many messages, ready to be sent."""
+        """Yield `each` messages for every current subscription of a connection, ready to be sent."""
         for subscription in list(connection._subscriptions):
             for _ in range(each):
                 yield self._one(connection, subscription)
 
     def answer(self, connection: Connection, place: str) -> bytes | None:
-        """Now and then: something in place of the answer that is awaited there, to be sent before it is asked for."""
+        """Sometimes return a message in place of the reply that is awaited there, to be sent before the request."""
         if self._chance.random() > ANSWERED:
             return None
         self._count("before an answer")
@@ -154,7 +154,7 @@ class Forger:
         ]
 
     def _address(self, connection: Connection, pattern: str) -> bytes:
-        """A subject that a subscription hears: of answers often one where one is awaited."""
+        """Return a subject that matches a subscription; for replies often one on which a reply is awaited."""
         pick = self._chance.choice
         filled = []
         for token in pattern.split("."):
@@ -168,45 +168,45 @@ class Forger:
     # --- what is wrong ----------------------------------------------------------------------------------------------
 
     def odd_headers(self, _: Connection, to: bytes) -> bytes:
-        """Headers that are none."""
+        """Invalid headers."""
         return frame(to, self._payload(), headers=self._chance.choice(list(ODD_HEADERS.values())), reply=self._reply())
 
     def odd_reply(self, _: Connection, to: bytes) -> bytes:
-        """A reply subject that is no text, or looks like the end of a word."""
+        """A reply subject that is not UTF-8, or contains white space."""
         return frame(to, self._payload(), reply=b"_INBOX.forger." + self._chance.choice(ODD_SUBJECTS))
 
     def odd_subject(self, _: Connection, to: bytes) -> bytes:
-        """The same in the subject."""
+        """A subject that is not UTF-8, or contains white space."""
         return frame(to.rpartition(b".")[0] + b"." + self._chance.choice(ODD_SUBJECTS), self._payload())
 
     def status(self, _: Connection, to: bytes) -> bytes:
-        """A status of JetStream's, with what else it may tell."""
+        """A status of JetStream, with headers that may come with it."""
         lines = b"NATS/1.0 " + self._chance.choice(STATUSES) + b"\r\n" + self._lies(self._chance.randrange(3)) + b"\r\n"
         return frame(to, headers=lines, reply=self._reply())
 
     def lying_headers(self, _: Connection, to: bytes) -> bytes:
-        """Headers that a reader believes where they are true."""
+        """Headers with false values that a reader might rely on."""
         lines = b"NATS/1.0\r\n" + self._lies(self._chance.randint(1, 4)) + b"\r\n"
         return frame(to, self._payload(), headers=lines, reply=self._reply())
 
     def unreadable(self, _: Connection, to: bytes) -> bytes:
-        """A payload that is nothing of ours: now and then a large or a deep one."""
+        """A payload that is none of our messages, sometimes a large or a deeply nested one."""
         many = self._chance.random() < 0.05
         return frame(to, self._chance.choice([HUGE, DEEP]) if many else self._payload(), reply=self._reply())
 
     def api_error(self, _: Connection, to: bytes) -> bytes:
         """An error of the JetStream API."""
         code = self._chance.choice(ERR_CODES)
-        told = self._chance.choice(["wrong last sequence: 0", "wrong last sequence: 99999999", "no", "x: " + "9" * 30])
+        text = self._chance.choice(["wrong last sequence: 0", "wrong last sequence: 99999999", "no", "x: " + "9" * 30])
         answer: dict[str, object] = {
-            "error": {"code": self._odd(400, 404, 500, 503), "err_code": code, "description": told}
+            "error": {"code": self._odd(400, 404, 500, 503), "err_code": code, "description": text}
         }
         if self._chance.random() < 0.2:
             answer["error"] = self._chance.choice(ODD_VALUES)
         return frame(to, _json(answer), reply=self._reply())
 
     def acknowledgement(self, _: Connection, to: bytes) -> bytes:
-        """An acknowledgement of another stream, of another domain, or of a sequence that there is not."""
+        """An acknowledgement of another stream, of another domain, or of an invalid sequence."""
         wrong = self._chance.randrange(3)
         ack = {
             "stream": "NONE" if wrong == 0 else self._chance.choice(subjects.streams(2)),
@@ -217,7 +217,7 @@ class Forger:
         return frame(to, _json(ack), reply=self._reply())
 
     def api_answer(self, _: Connection, to: bytes) -> bytes:
-        """An answer of the JetStream API with odd values, or of a stream, a message or a consumer that there is not."""
+        """A reply of the JetStream API with odd values, or about a stream, message or consumer that does not exist."""
         info = {
             "config": self._odd({"name": "NONE", "num_replicas": self._odd(1), "max_bytes": self._odd(1)}),
             "created": self._odd("2026-01-05T09:30:00Z", "0001-01-01T00:00:00+14:00"),
@@ -246,7 +246,7 @@ class Forger:
         return frame(to, _json(self._chance.choice([info, consumer, message])), reply=self._reply())
 
     def delivery(self, connection: Connection, to: bytes) -> bytes:
-        """As if a consumer delivered something: another one's, of another stream, in another domain, or no numbers."""
+        """A consumer's delivery, from another consumer, stream or domain, or with invalid numbers."""
         place = self._chance.choice(
             ["MARKET-0.x", "EXPOSURE.x", "dom.hash.MARKET-0.x", "NONE.x", connection.requests.inbox, ""]
         )
@@ -254,7 +254,7 @@ class Forger:
         return frame(to, self._payload(), reply=f"$JS.ACK.{place}.{'.'.join(numbers)}".replace("..", ".x.").encode())
 
     def no_inbox(self, _: Connection, to: bytes) -> bytes:
-        """It is to be answered where no inbox is."""
+        """A request whose reply subject is not an inbox."""
         reply = self._chance.choice(
             [b"exposure.decisions", b"$KV.switches.quoting", b"fills.0.AAA", b"rpc.exposure.usage"]
         )
@@ -266,7 +266,7 @@ class Forger:
         return self._chance.choice([each for each in UNDECODABLE.values() if len(each) < 1_000])
 
     def _odd(self, *values: object) -> object:
-        """Mostly one of these, and sometimes an odd one."""
+        """Return one of these values, or sometimes an odd one."""
         return self._chance.choice(values if self._chance.random() < 0.7 else ODD_VALUES)
 
     def _lies(self, count: int) -> bytes:

@@ -1,12 +1,12 @@
-"""A file system that forgets what was not synced when its power is cut.
+"""A file system that loses everything that was not synced when its power is cut.
 
-`python -m support.forgetful LIVE DURABLE MOUNT`: programs read and write LIVE, through MOUNT. What they write comes to
-DURABLE when they sync the file, or have opened it with O_SYNC; that a file is there, has another name or is gone, at
-once. So after a cut a file may be empty, or short, or have its old bytes, as on a disk whose cache is lost. `Power`
-mounts it, cuts the power, and puts back what was durable.
+`python -m support.forgetful LIVE DURABLE MOUNT`: programs read and write LIVE, through MOUNT. What they write is copied
+to DURABLE when they sync the file, or at once if it was opened with O_SYNC. Creating, renaming and deleting a file has
+an effect on both at once. So after a power cut a file may be empty, short, or have its old content, as on a disk whose
+cache is lost. `Power` mounts the file system, cuts the power, and restores what was durable.
 
-After a cut every call fails, but the process goes on until all who use it have ended: SQLite maps the file `…-shm`,
-which is memory that it shares and nothing that lasts, and a page of it that nobody serves ends whoever touches it.
+After a cut every call fails, but the process continues until all its users have ended. The reason is that SQLite maps
+the file `…-shm`, which is only shared memory: a process that touches a page of it which is no longer served would die.
 """
 
 import ctypes
@@ -27,17 +27,17 @@ from typing import Any
 from support.waiting import HANG
 
 _DETACH = 2
-"""MNT_DETACH of umount2: whoever has files open there keeps them, and can do nothing with them."""
+"""MNT_DETACH of umount2: open files stay open, but are useless."""
 
 _CUT = ".cut"
-"""Who makes a folder of this name cuts the power."""
+"""Creating a folder of this name cuts the power."""
 
 _MEMORY = "-shm"
-"""How the name of a file ends that SQLite maps into memory."""
+"""The suffix of files that SQLite maps into memory."""
 
 
 class Power:
-    """The file system, mounted at `folder` within the block, between `on` and `off`."""
+    """The file system, mounted at `folder` for the duration of the block, or between `on` and `off`."""
 
     def __init__(self, home: Path) -> None:
         self.folder = home / "mount"
@@ -55,7 +55,7 @@ class Power:
         self.off()
 
     def on(self) -> None:
-        """Mount it, with what is durable."""
+        """Mount it, with the durable content."""
         self._is_cut = False
         arguments = [str(self._live), str(self._durable), str(self.folder)]
         self._process = subprocess.Popen([sys.executable, "-m", "support.forgetful", *arguments], cwd=_TESTS)
@@ -66,17 +66,17 @@ class Power:
             time.sleep(0.01)
 
     def cut(self) -> None:
-        """From this instant on nobody reads or writes anything there."""
+        """Cut the power: all further reads and writes fail."""
         if self._process is not None and not self._is_cut:
             self._is_cut = True
             try:
                 (self.folder / _CUT).mkdir()
             except OSError as error:
-                if error.errno != errno.EIO:  # which is what every call comes to from now on
+                if error.errno != errno.EIO:  # the error of every call from now on
                     raise
 
     def off(self) -> None:
-        """Unmount it, and put back what was durable. Whoever used it has ended."""
+        """Unmount it, and restore the durable content. All its users must have ended."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGKILL)
@@ -93,10 +93,10 @@ _TESTS = Path(__file__).parent.parent
 
 
 def _serve(live: str, durable: str, mount: str) -> None:
-    import mfusepy  # it looks for libfuse, which not every machine has
+    import mfusepy  # it needs libfuse, which some machines lack
 
     class Forgetful(mfusepy.Operations):  # type: ignore[misc] # the package has no types
-        """Every call in turn, on LIVE; see the module for when DURABLE follows."""
+        """Handles the calls one at a time, on LIVE; the module's docstring says when DURABLE is updated."""
 
         use_ns = True
 
@@ -105,7 +105,7 @@ def _serve(live: str, durable: str, mount: str) -> None:
             self._is_cut = False
 
         def _sync(self, path: str) -> None:
-            """Bring a file to what it is."""
+            """Update the durable copy of a file."""
             with open(live + path, "rb") as now, open(durable + path, "r+b") as kept:
                 for start, size in self._written.pop(path, []):
                     now.seek(start)

@@ -1,4 +1,4 @@
-"""Starts services that are forked, not executed: see `support.kill_at`."""
+"""Start services as forks of one process, which has imported them: see `support.kill_at`."""
 
 import asyncio
 import os
@@ -16,19 +16,19 @@ from support.kill_at import ProcessReport, Start
 
 @dataclass(frozen=True)
 class Fork:
-    """A process: `ended` becomes its exit code, a signal's being negative."""
+    """A process. `ended` gets its exit code, which is negative after a signal."""
 
     pid: int
     ended: asyncio.Future[int]
 
     def kill(self) -> None:
-        """End it, unless it has ended."""
+        """Kill it, unless it has ended."""
         if not self.ended.done():
             os.kill(self.pid, signal.SIGKILL)
 
 
 class Forks:
-    """Services as processes that are there within milliseconds."""
+    """Starts services as processes within milliseconds."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process
@@ -58,7 +58,7 @@ class Forks:
     async def start(self, start: Start) -> Fork:
         """Fork a service."""
         assert self._process.stdin is not None
-        async with self._one:  # or two might take each other's answers
+        async with self._one:  # otherwise two callers might take each other's answers
             self._process.stdin.write(msgspec.json.encode(start) + b"\n")
             pid = await self._begun.get()
         return Fork(pid, self._end(pid))

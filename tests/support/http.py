@@ -1,4 +1,4 @@
-"""Asking an app over HTTP, without a socket and on a real one."""
+"""Send requests to an app over HTTP, with or without a real socket."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,13 +16,13 @@ from web.server import Server
 
 
 def plain_client(url: str = "", timeout: float = HANG) -> httpx.AsyncClient:
-    """A client of servers without TLS. It reads no certificates, which would take longer than most of what is asked."""
+    """Return a client for servers without TLS. It loads no certificates, which would take longer than most requests."""
     return httpx.AsyncClient(base_url=url, timeout=timeout, verify=False)  # noqa: S501 # nothing is verified here
 
 
 @asynccontextmanager
 async def http_client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the app in this event loop."""
+    """Create a client of an app in this event loop, without a socket."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         yield client
 
@@ -31,10 +31,10 @@ async def http_client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
 async def served(
     app: Any, fast_route: FastRoute[Any] | None = None, access: Access = OPEN, port: int = 0
 ) -> AsyncIterator[tuple[Server, int]]:
-    """A service's HTTP server in this event loop, and its port.
+    """Run a service's HTTP server in this event loop. Yields the server and its port.
 
-    It ends with a test that fails, too: one that went on after its socket is closed would keep the loop from hearing of
-    connections to the next socket of that number.
+    The server ends even if the test fails: if it continued after its socket is closed, the loop would not notice
+    connections to the next socket with the same file descriptor.
     """
     server = Server(app, fast_route, access)
     with listen("127.0.0.1", port) as listener:

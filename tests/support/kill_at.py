@@ -1,11 +1,11 @@
-"""Processes that die at one suspension of one call, as by a crash there.
+"""Processes that die at one suspension of one call, as if they crashed there.
 
-`python -m support.kill_at` imports every service once and forks one for each line it reads, so that starting one costs
-milliseconds. It tells of each when it began and how it ended, and ends all of them when its input ends.
+`python -m support.kill_at` imports every service once, and forks one for each line of its input, so that starting one
+takes milliseconds. It reports the start and the end of each, and kills all of them at the end of its input.
 
-A call is a run of one coroutine function. Its k-th suspension is the k-th time that the whole chain of awaits below it
-gives way to the event loop, so counting up finds all of them. What it has put out until then is still in the process's
-own buffers; so there are two moments to die at each of them.
+A call is one execution of a coroutine function. Its k-th suspension is the k-th time that it yields to the event loop,
+through the whole chain of awaits below it; so counting up finds all suspensions. At each of them, what the call has
+written may still be in the process's own buffers, or may have been sent; so there are two moments to die.
 """
 
 import asyncio
@@ -27,23 +27,23 @@ from process.health import Health
 from web.app import create_app
 
 ENDED = 77
-"""The exit code of a process whose call returned before its last suspension was reached: it died as abruptly."""
+"""The exit code of a process whose call returned before the given suspension; it dies just as abruptly."""
 
 TAKEN = 0.05
-"""Seconds that the broker gets to take what was sent, before the process dies without having read an answer."""
+"""Seconds that the broker gets to receive what was sent, before the process dies without having read a reply."""
 
 SERVICES = ("exchange", "exposure", "maker")
 
 
 class Point(msgspec.Struct, frozen=True):
-    """Where to die.
+    """The point at which to die.
 
     Attributes:
-        function: which coroutine function, as `module:Class.method`.
-        where: in its first call whose arguments' representation contains this, and which does not fail.
-        suspension: 1, 2, 3, …
-        moment: `waiting`: before anything that the call has put out is sent; `sent`: once something was sent to the
-            broker, before an answer is read. Either way before the call goes on.
+        function: the coroutine function, as `module:Class.method`.
+        where: a text in the representation of the call's arguments; the first such call that does not fail is meant.
+        suspension: the number of the suspension: 1, 2, 3, …
+        moment: `waiting`: before anything that the call has written is sent; `sent`: after something was sent to the
+            broker, and before a reply is read. In both cases, before the call continues.
     """
 
     function: str
@@ -53,7 +53,7 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True):
-    """A service to be forked: with these variables besides, its output into `output`."""
+    """A service to fork, with additional variables, and a file for its output."""
 
     service: str
     environ: dict[str, str]
@@ -62,19 +62,19 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class ProcessReport(msgspec.Struct, frozen=True):
-    """What is told of a process: it began, without a code, or it ended; a signal's code is negative."""
+    """A report on a process: it began if `code` is None, or else it ended. The code is negative after a signal."""
 
     pid: int
     code: int | None = None
 
 
 def die() -> None:
-    """End this process, without a chance to clean up."""
+    """Kill this process, without a chance to clean up."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Watched:
-    """A call that kills its process at its k-th suspension, or where it returns; not where it fails."""
+    """A call that kills its process at its k-th suspension, or when it returns, but not when it fails."""
 
     def __init__(self, call: Coroutine[Any, Any, Any], suspension: int, at: Callable[[], None]) -> None:
         self._call = call
@@ -102,7 +102,7 @@ class _Watched:
 
 
 def arm(point: Point) -> None:
-    """Have this process die at `point`."""
+    """Make this process die at `point`."""
     module, _, name = point.function.partition(":")
     kind, _, method = name.partition(".")
     owner = getattr(import_module(module), kind)
@@ -119,7 +119,7 @@ def arm(point: Point) -> None:
         try:
             return await _Watched(original(*args, **kwargs), point.suspension, at)
         finally:
-            used = False  # it failed: that was not the way
+            used = False  # the call failed, so a later one is meant
 
     setattr(owner, method, watched)
 
@@ -129,16 +129,16 @@ def _die_once_sent() -> None:
     loop = asyncio.get_running_loop()
     original: Callable[[Any], Awaitable[None]] = TcpTransport.drain
 
-    def look(transport: asyncio.WriteTransport) -> None:
+    def die_if_sent(transport: asyncio.WriteTransport) -> None:
         if transport.get_write_buffer_size():
-            loop.call_soon(look, transport)
+            loop.call_soon(die_if_sent, transport)
             return
-        time.sleep(TAKEN)  # nothing else must run: an answer is not to be read
+        time.sleep(TAKEN)  # block the event loop, so that no reply is read
         die()
 
     async def drain(self: Any) -> None:
         await original(self)
-        look(self._io_writer.transport)
+        die_if_sent(self._io_writer.transport)
 
     TcpTransport.drain = drain  # type: ignore[method-assign] # in a process that is about to die
 
@@ -161,7 +161,7 @@ def _fork(start: Start) -> int:
             arm(start.point)
         runpy.run_module(start.service, run_name="__main__")
         code = 0
-    except Exception:  # noqa: BLE001 # whatever it is, the output is where it is looked for
+    except Exception:  # noqa: BLE001 # any error belongs into the output
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -174,7 +174,7 @@ def _send(report: ProcessReport) -> None:
 
 
 def main() -> None:
-    """Fork what is asked for on the standard input, until it ends."""
+    """Fork the services that are requested on the standard input, until it ends."""
     running: set[int] = set()
 
     def reap(*_: object) -> None:
@@ -192,7 +192,7 @@ def main() -> None:
         for part in ("service", "api"):
             import_module(f"{service}.{part}")
     import_module("web.serve")
-    create_app(title="", description="", health=Health(""), routes=[])  # imports most of what there is
+    create_app(title="", description="", health=Health(""), routes=[])  # imports most of the rest
     signal.signal(signal.SIGCHLD, reap)
     for line in iter(sys.stdin.buffer.readline, b""):
         start = msgspec.json.decode(line, type=Start)

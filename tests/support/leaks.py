@@ -1,8 +1,8 @@
-"""Worlds in which one process dies: each with an account of its own on one nats-server.
+"""Worlds in which one process dies, each with its own account on one nats-server.
 
-In a world an exposure service and an exchange run inside the test, except the victim, which is a process. Its market
-has room for one quote: AAA's, on which the victim works, or BBB's, which can only be granted once all that AAA held is
-free again.
+In each world, an exposure service and an exchange run inside the test, except the victim, which is a process. The limit
+allows for one quote: AAA's, on which the victim works, or BBB's, which can be granted only when everything that AAA
+held is free again.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 class ManyAccounts(NatsServer):
-    """A nats-server on which worlds do not see each other."""
+    """A nats-server with an account for each world, so that worlds do not see each other."""
 
     def __init__(self, folder: Path, accounts: int) -> None:
         super().__init__(folder)
@@ -69,11 +69,11 @@ class ManyAccounts(NatsServer):
             f"  w{number}: {{ jetstream: enabled, users: [{{ user: w{number}, password: w }}] }}\n"
             for number in range(accounts)
         )
-        config = self._config.read_text().replace("8GB", "1TB")  # that is what they may grow to, and do not
+        config = self._config.read_text().replace("8GB", "1TB")  # the sum of what the streams may use; they use little
         self._config.write_text(f"{config}accounts {{\n{''.join(each)}}}\n")
 
     def url_of(self, number: int) -> str:
-        """Where one account's clients connect."""
+        """Return the address for an account's clients."""
         return f"nats://w{number}:w@127.0.0.1:{self.port}"
 
 
@@ -82,7 +82,7 @@ class World:
 
     Attributes:
         most: the largest use of the limit that was seen.
-        held: whether anything was reserved before all was free.
+        held: True if anything was reserved before everything was free.
     """
 
     def __init__(self, server: ManyAccounts, number: int, folder: Path, forks: Forks, http: httpx.AsyncClient) -> None:
@@ -116,7 +116,7 @@ class World:
 
     @asynccontextmanager
     async def running(self, victim: str) -> AsyncIterator[None]:
-        """The streams, and the services that do not die."""
+        """Create the streams, and run the services that do not die, for the duration of the block."""
         async with AsyncExitStack() as stack:
             self.connection = await stack.enter_async_context(Connection(self.url, "test", Health("test")))
             self.another = await stack.enter_async_context(Connection(self.url, "test", Health("test")))
@@ -139,7 +139,7 @@ class World:
             fork.kill()
 
     async def start(self, service: str, point: Point | None = None) -> Fork:
-        """Start the victim; a maker knows AAA only."""
+        """Start the victim. A maker knows only AAA."""
         symbols = ["AAA"] if service == "maker" else ["AAA", "BBB"]
         environ = self._environ | self._market_file(*symbols)
         fork = await self._forks.start(Start(service, environ, str(self._folder / f"{service}.log"), point))
@@ -148,11 +148,11 @@ class World:
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
-    async def ask(self, subject: str, request: msgspec.Struct, reply: type[T], *, another: bool = False) -> T:
-        """Send the identical request until it is answered; as `another` asker.
+    async def call(self, subject: str, request: msgspec.Struct, reply: type[T], *, another: bool = False) -> T:
+        """Send the identical request until it is answered; with `another`, from a second connection.
 
         Raises:
-            Refused: for good.
+            Refused: with a refusal that is not retryable.
         """
         while True:
             try:
@@ -163,20 +163,20 @@ class World:
             await asyncio.sleep(0.02)
 
     async def reserve(self, symbol: str, attempt: int, *, another: bool = False) -> str:
-        """Reserve all there is for a quote, as soon as there is; its reservation's id."""
+        """Reserve the whole limit for a quote, as soon as it is free. Return the reservation's id."""
         request = ReservationRequest(
             quote_id=_quote_id(symbol, attempt), symbol=symbol, bid_quantity=LIMIT, ask_quantity=LIMIT
         )
 
         async def granted() -> bool:
-            answer = await self.ask(Rpc.RESERVE, request, ReservationAnswer, another=another)
+            answer = await self.call(Rpc.RESERVE, request, ReservationAnswer, another=another)
             return answer.outcome != "rejected"
 
         await eventually(granted, STACK_HANG, pause=0.02)
         return ids.reservation_id(request.quote_id)
 
     async def activate(self, symbol: str, attempt: int) -> Deactivate:
-        """Activate as an exchange would; what gives it back."""
+        """Activate as an exchange would. Return the request that deactivates it again."""
         quote_id = _quote_id(symbol, attempt)
         request = Activate(
             reservation_id=ids.reservation_id(quote_id),
@@ -188,19 +188,19 @@ class World:
             ask_quantity=LIMIT,
             activation=f"by-{attempt}",
         )
-        await self.ask(Rpc.ACTIVATE, request, Reservation)
+        await self.call(Rpc.ACTIVATE, request, Reservation)
         return Deactivate(reservation_id=request.reservation_id, activation=request.activation)
 
     async def deactivate(self, deactivate: Deactivate) -> None:
-        """Give an activation back."""
-        await self.ask(Rpc.DEACTIVATE, deactivate, Reservation)
+        """Deactivate as an exchange would."""
+        await self.call(Rpc.DEACTIVATE, deactivate, Reservation)
 
     async def release(self, reservation_id: str) -> None:
-        """Release what was not activated."""
-        await self.ask(Rpc.RELEASE, ReleaseReservation(reservation_id=reservation_id), Reservation)
+        """Release a reservation that was not activated."""
+        await self.call(Rpc.RELEASE, ReleaseReservation(reservation_id=reservation_id), Reservation)
 
     async def put(self, symbol: str, attempt: int, *, another: bool = False) -> Quote:
-        """Have a quote that was reserved made active."""
+        """Put a quote whose quantities are reserved."""
         quote_id = _quote_id(symbol, attempt)
         quote = QuoteRequest(
             quote_id=quote_id,
@@ -212,10 +212,10 @@ class World:
             ask_price=Decimal("100.10"),
             ask_quantity=LIMIT,
         )
-        return await self.ask(Rpc.PUT_QUOTE, PutQuote(symbol=symbol, quote=quote), Quote, another=another)
+        return await self.call(Rpc.PUT_QUOTE, PutQuote(symbol=symbol, quote=quote), Quote, another=another)
 
     async def quoted(self, symbol: str) -> int:
-        """Have a quote that is newer than any before granted and made active. Returns its attempt."""
+        """Reserve and put a quote that is newer than any before. Return its attempt."""
         for attempt in itertools.count(500):
             with contextlib.suppress(Refused):  # a machine may be too slow for a quote's short life
                 await self.reserve(symbol, attempt)
@@ -230,7 +230,7 @@ class World:
             Refused: it is not active.
         """
         request = WithdrawQuote(symbol=symbol, quote_id=_quote_id(symbol, attempt))
-        await self.ask(Rpc.WITHDRAW_QUOTE, request, Quote)
+        await self.call(Rpc.WITHDRAW_QUOTE, request, Quote)
 
     async def order(self, order: Order) -> None:
         """Send an order to the victim."""
@@ -238,7 +238,7 @@ class World:
         (await self.http.post(f"http://127.0.0.1:{self._port}/orders", json=body)).raise_for_status()
 
     async def passed(self) -> None:
-        """Wait until exposure has moved its log's time on: something is due to expire."""
+        """Wait until exposure has advanced the time of its log, because a reservation is due to expire."""
 
         async def moved() -> bool:
             last = await self._last(subjects.EXPOSURE_STREAM, subjects.DECISIONS)
@@ -246,20 +246,20 @@ class World:
 
         await eventually(moved, STACK_HANG, pause=0.05)
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- observation --------------------------------------------------------------------------------------------------
 
     async def used(self) -> int | None:
-        """Lots in use on the side that uses more; None if exposure does not tell."""
+        """Return the lots in use on the side that uses more; None if exposure does not answer."""
         try:
-            told = await rpc.call(self.connection, Rpc.USAGE, UsageRequest(), LimitUsage, timeout=0.5)
+            usage = await rpc.call(self.connection, Rpc.USAGE, UsageRequest(), LimitUsage, timeout=0.5)
         except Refused:
             return None
-        used = max(told.bid.used, told.ask.used)
+        used = max(usage.bid.used, usage.ask.used)
         self.most = max(self.most, used)
         return used
 
     async def reference(self) -> float:
-        """For how long the broker, as busy as it is, keeps a message that is to live for as long as is allowed."""
+        """Measure how long the broker, as busy as it is, keeps a message whose TTL is the longest allowed."""
         config = {"name": "REFERENCE", "subjects": ["reference"], "storage": "file", "allow_msg_ttl": True}
         await api.request(self.connection, "STREAM.CREATE.REFERENCE", config, dict, timeout=HANG)
         await store(self.connection, "REFERENCE", "reference", b"", ttl=math.ceil(QUOTE_TTL + GRACE))
@@ -272,9 +272,9 @@ class World:
         return (utc_now() - began).total_seconds()
 
     async def freed(self) -> datetime:
-        """Wait until nothing of the limit is in use; since when that is so.
+        """Wait until nothing of the limit is in use. Return the time since when.
 
-        By the broker's clock where a reservation ended of age: looking at it takes a moment that is not its own.
+        If a reservation expired, this is the broker's time, because noticing it takes a moment.
         """
 
         async def free() -> datetime | None:
@@ -286,12 +286,12 @@ class World:
         return min(seen, last.time) if last else seen
 
     def quotes_aaa(self) -> bool:
-        """Whether AAA has a quote, if the exchange is not the victim."""
+        """Return True if AAA has a quote. The exchange must not be the victim."""
         assert self.exchange is not None
         return any(quote.symbol == "AAA" for quote in self.exchange.quotes())
 
     async def backed_until(self) -> datetime | None:
-        """When AAA's latest quote ended, or will; None if there was none. Nothing must be under way."""
+        """Return when AAA's latest quote ended or will end; None if there was none. Nothing may be in flight."""
         last = await self._last(subjects.market_stream(0), subjects.quotes(0, "AAA"))
         if last is None:
             return None
@@ -302,7 +302,7 @@ class World:
         return await api.get_message(self.connection, stream, {"last_by_subj": subject}, timeout=STACK_HANG)
 
     async def audit(self) -> Report:
-        """What the logs say of all that happened. The settings are those that a maker had."""
+        """Audit the logs of this world, with the settings of a maker."""
         settings = load(MakerSettings, "maker", self._environ | self._market_file("AAA"))
         sources = Sources(self.url, settings.market, self._folder, (), (), always(settings.market))
         return await run_audit(self.connection, sources, lambda *_: None)
@@ -323,5 +323,5 @@ async def _running(run: Callable[[], Awaitable[None]], health: Health) -> AsyncI
 
 
 def _quote_id(symbol: str, attempt: int) -> str:
-    """Not one that a maker would give."""
+    """Return an id that no maker would use."""
     return f"{symbol}-by-hand-{attempt}"

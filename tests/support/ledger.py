@@ -1,4 +1,4 @@
-"""Ledgers that run on the test's broker, and the market log they follow."""
+"""Ledgers on the test's broker, and the market log that they follow."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -33,17 +33,17 @@ class Running:
         self.task = task
 
     def version(self, symbol: str = "AAA") -> int:
-        """The position version it shows."""
+        """Return the position version that it reports."""
         return self.ledger.position(symbol).position_version
 
     async def ready(self) -> None:
-        """Wait until it is ready, or fail with what ended it."""
+        """Wait until it is ready. If it ends instead, raise its exception."""
         await eventually(lambda: self.task.done() or self.health.ready)
         if self.task.done():
             await self.task
 
     async def stop(self) -> None:
-        """End it as a crash would: without a word."""
+        """End it as a crash would."""
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
@@ -57,7 +57,7 @@ class Start(Protocol):
 def new_ledger(
     broker: Broker, folder: Path, database: str = "ledger.sqlite", check_interval: float = CHECK_INTERVAL
 ) -> tuple[Ledger, Health]:
-    """A ledger that does not run yet, and its health."""
+    """Return a ledger that does not run yet, and its health."""
     settings = LedgerSettings(
         market=broker.market, stack=Stack(data_dir=folder, nats_url=broker.url), database=Path(database)
     )
@@ -68,7 +68,7 @@ def new_ledger(
 
 @asynccontextmanager
 async def ledgers(broker: Broker, folder: Path) -> AsyncIterator[Start]:
-    """Starts ledgers, and ends those that still run in the end."""
+    """Yield a function that starts ledgers. Those that still run at the end of the block are stopped."""
     running: list[Running] = []
 
     async def start(database: str = "ledger.sqlite", ready: bool = True) -> Running:
@@ -91,16 +91,16 @@ class Log:
         self.shards = broker.market.shards
 
     async def raw(self, payload: bytes, symbol: str = "AAA") -> int:
-        """Put anything on a symbol's fills."""
+        """Store any payload on the subject of a symbol's fills."""
         shard = subjects.shard_of(symbol, self.shards)
         return await store(self.connection, subjects.market_stream(shard), subjects.fills(shard, symbol), payload)
 
     async def fills(self, *fills: RecordedFill) -> int:
-        """Put one message of fills."""
+        """Store one message of fills."""
         return await self.raw(msgspec.json.encode(list(fills)), fills[0].symbol)
 
     async def append_on(self, head: int, *fills: RecordedFill) -> Appended | Conflict:
-        """Append as the exchange does: only on that head."""
+        """Append as the exchange does: only if the head is the given one."""
         shard = subjects.shard_of(fills[0].symbol, self.shards)
         return await journal.append(
             self.connection,
@@ -112,7 +112,7 @@ class Log:
         )
 
     async def quote(self, event: QuoteEvent) -> int:
-        """Put a quote event."""
+        """Store a quote event."""
         shard = subjects.shard_of(event.symbol, self.shards)
         payload = msgspec.json.encode(event)
         return await store(
@@ -120,14 +120,14 @@ class Log:
         )
 
     async def head(self, symbol: str = "AAA") -> int:
-        """The sequence of the symbol's last message."""
+        """Return the sequence of a symbol's last message."""
         shard = subjects.shard_of(symbol, self.shards)
         return await journal.last_sequence(
             self.connection, subjects.market_stream(shard), subjects.market_head(shard, symbol)
         )
 
     async def last_fill(self, symbol: str = "AAA") -> RecordedFill:
-        """The last fill of a symbol."""
+        """Return the last fill of a symbol."""
         shard = subjects.shard_of(symbol, self.shards)
         stream = subjects.market_stream(shard)
         found = await journal.last_message(self.connection, stream, subjects.fills(shard, symbol))
@@ -135,7 +135,7 @@ class Log:
         return msgspec.json.decode(found.payload, type=list[RecordedFill])[-1]
 
     async def published(self, symbol: str = "AAA") -> PositionUpdate | None:
-        """The last position update of a symbol."""
+        """Return the last position update of a symbol."""
         found = await journal.last_message(self.connection, subjects.POSITIONS_STREAM, subjects.position(symbol))
         return msgspec.json.decode(found.payload, type=PositionUpdate) if found else None
 
@@ -151,7 +151,7 @@ class Log:
         return found
 
     async def published_versions(self, symbol: str = "AAA") -> list[int]:
-        """Every version of a position ever published, in stream order."""
+        """Return every version of a position that was ever published, in stream order."""
         tail = Tail(
             self.connection, subjects.POSITIONS_STREAM, [subjects.position(symbol)], FromSequence(1), name="test"
         )

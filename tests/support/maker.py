@@ -42,15 +42,15 @@ T = TypeVar("T")
 
 
 class Line:
-    """The makers' line to other services: notes every request, and loses or refuses what the test wants.
+    """The makers' link to other services: records every request, and loses or refuses those that the test chooses.
 
     Attributes:
-        sent: subject and body of every request, in order.
-        by: whose request each was, likewise.
-        drop: how many requests on a subject get lost before they are served.
-        lose: how many answers on a subject get lost, after the request was served.
-        refuse: with what the next request on a subject is refused, instead of being sent.
-        before: called before a request on a subject is sent.
+        sent: the subject and body of every request, in order.
+        by: the connection of every request, in the same order.
+        drop: by subject, how many requests to lose before they are served.
+        lose: by subject, how many replies to lose after the request was served.
+        refuse: by subject, the refusal of the next request, which is not sent.
+        before: by subject, a function to call before the next request is sent.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Line:
         timeout: float,
         headers: dict[str, str],
     ) -> T:
-        """What `jet.rpc.call` does, with the faults."""
+        """Do what `jet.rpc.call` does, with the chosen faults."""
         self.sent.append((subject, msgspec.json.encode(request)))
         self.by.append(connection)
         if (before := self.before.pop(subject, None)) is not None:
@@ -88,7 +88,7 @@ class Line:
         return answer
 
     def on(self, subject: str, by: "RunningMaker | None" = None) -> list[bytes]:
-        """The bodies sent on one subject, by anyone or by one maker."""
+        """Return the bodies sent on one subject, by all makers or by one."""
         sent = zip(self.sent, self.by, strict=True)
         return [body for (of, body), who in sent if of == subject and (by is None or who is by.maker._connection)]
 
@@ -103,7 +103,7 @@ class Marketplace:
         self._stack = stack
 
     async def open(self, **changes: float) -> None:
-        """Start the exchange and exposure, with a market changed so."""
+        """Start the exchange and exposure, with changes to the market's settings."""
         self.market = replace(self.market, **changes)
         await self.start_exposure()
         await self.start_exchange()
@@ -125,7 +125,7 @@ class Marketplace:
         return self.exchange
 
     async def start_maker(self, **settings: float) -> "RunningMaker":
-        """A maker, without waiting for anything."""
+        """Start a maker, without waiting for it."""
         health = Health("maker", "nats", "positions", "market", "switch")
         connection = Connection(self.broker.url, "maker", health)
         maker = Maker(
@@ -137,14 +137,14 @@ class Marketplace:
         return RunningMaker(maker, health, await self._run(maker.run))
 
     async def move(self, symbol: str, version: int, net_quantity: int = 0) -> None:
-        """The ledger commits a position, once the fills have happened that lead to it."""
+        """Publish a position, after the fills that lead to it."""
         await self.trade(symbol, version)
         update = PositionUpdate(symbol=symbol, net_quantity=net_quantity, position_version=version)
         payload = msgspec.json.encode(update)
         await self.broker.connection.request(subjects.position(symbol), payload, timeout=HANG)
 
     async def trade(self, symbol: str, version: int) -> None:
-        """Fills happen, up to that number, and leave the quote as it is."""
+        """Append fills up to a number, which leave the quote unchanged."""
         market = self.fold(symbol)
         if version > market.fill_number:
             left = {"remaining_bid_quantity": market.remaining_bid, "remaining_ask_quantity": market.remaining_ask}
@@ -154,18 +154,18 @@ class Marketplace:
             await reaches(lambda: market.fill_number, version)
 
     def fold(self, symbol: str) -> SymbolMarket:
-        """The symbol's market log, as the exchange has folded it."""
+        """Return the exchange's fold of a symbol's market log."""
         return self.exchange._lane(symbol).market
 
     def quote(self, symbol: str) -> Quote | None:
-        """The symbol's active quote."""
+        """Return the symbol's active quote, if any."""
         try:
             return self.exchange.quote(symbol)
         except Refused:
             return None
 
     async def quoted(self, symbol: str, quote_id: str) -> Quote:
-        """Wait for this quote to be the active one. It must not be replaced by itself: see `quoted_anew`."""
+        """Wait until this quote is active. Use `quoted_anew` if it may be replaced meanwhile."""
 
         def active() -> Quote | None:
             quote = self.quote(symbol)
@@ -174,13 +174,13 @@ class Marketplace:
         return await eventually(active)
 
     async def quoted_anew(self, symbol: str, attempt: int) -> list[QuoteActivated]:
-        """Wait for this attempt, or a later one, at the first position; the quotes up to it, as they became active."""
+        """Wait for this attempt, or a later one, at the first position. Return the quotes up to it, in order."""
         await reaches(lambda: self.fold(symbol).version.attempt, attempt)
         events = await self.quote_events(symbol)
         return [event for event in events if isinstance(event, QuoteActivated)][:attempt]
 
     async def quote_events(self, symbol: str) -> list[QuoteEvent]:
-        """Every quote of the symbol that was ever activated or withdrawn, in order."""
+        """Return every activation and withdrawal of a quote of the symbol, in order."""
         shard = subjects.shard_of(symbol, self.market.shards)
         events: list[QuoteEvent] = []
         sequence = 0
@@ -210,15 +210,15 @@ class RunningMaker:
         self._task = task
 
     def on(self, symbol: str) -> SymbolStatus:
-        """What it does about a symbol."""
+        """Return its status of a symbol."""
         return next(status for status in self.maker.status().symbols if status.symbol == symbol)
 
     def is_first(self, symbol: str) -> bool:
-        """Whether it leaves what is due in a symbol to no other maker first."""
+        """Return True if it is the first maker of a symbol, which acts at once."""
         return self.maker._quoters[symbol].is_first
 
     async def crash(self) -> None:
-        """End it at once, with nothing handed over."""
+        """End it as a crash would, without handing anything over."""
         await _cancelled(self._task)
 
     async def stop(self) -> None:
@@ -236,13 +236,13 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 @asynccontextmanager
 async def marketplace(broker: Broker) -> AsyncIterator[Marketplace]:
-    """A marketplace with nothing started; everything ends with the block."""
+    """Create a marketplace in which nothing runs yet; everything ends with the block."""
     async with AsyncExitStack() as stack:
         yield Marketplace(broker, stack)
 
 
 async def quoting(place: Marketplace, **settings: float) -> RunningMaker:
-    """A maker that has both symbols quoted, and knows it: its attempts are over."""
+    """Start a maker, and wait until it has quoted both symbols and its attempts have ended."""
     running = await place.start_maker(**settings)
 
     def is_done(symbol: str) -> bool:
@@ -254,32 +254,32 @@ async def quoting(place: Marketplace, **settings: float) -> RunningMaker:
 
 
 async def reserve(place: Marketplace, symbol: str, bid: int, ask: int, quote_id: str) -> None:
-    """Have exposure grant a reservation in full."""
+    """Reserve, and check that the reservation is granted in full."""
     request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
     answer = await rpc.call(place.broker.connection, Rpc.RESERVE, request, ReservationAnswer)
     assert answer.outcome == "granted"
 
 
 async def hold(place: Marketplace, symbol: str, bid: int, ask: int, quote_id: str) -> None:
-    """Have exposure grant a reservation, and activate it, so that nobody takes it back."""
+    """Reserve and activate, so that exposure does not revoke the reservation."""
     await reserve(place, symbol, bid, ask, quote_id)
     request = activation(symbol, 99, quote_id=quote_id, bid_quantity=bid, ask_quantity=ask)
     await rpc.call(place.broker.connection, Rpc.ACTIVATE, request, Reservation)
 
 
 async def deactivate(place: Marketplace, quote_id: str) -> None:
-    """Deactivate what was held for a quote that did not become active."""
+    """Deactivate the reservation of a quote that did not become active."""
     request = Deactivate(reservation_id=ids.reservation_id(quote_id), activation="one")
     await rpc.call(place.broker.connection, Rpc.DEACTIVATE, request, Reservation)
 
 
 async def release(place: Marketplace, quote_id: str) -> None:
-    """Give a quote's reservation back."""
+    """Release a quote's reservation."""
     request = ReleaseReservation(reservation_id=ids.reservation_id(quote_id))
     await rpc.call(place.broker.connection, Rpc.RELEASE, request, Reservation)
 
 
 async def used(place: Marketplace) -> tuple[int, int]:
-    """Lots in use over all symbols: bids, asks."""
+    """Return the lots in use over all symbols: bids, asks."""
     exposure = await rpc.call(place.broker.connection, Rpc.USAGE, UsageRequest(), LimitUsage)
     return exposure.bid.used, exposure.ask.used

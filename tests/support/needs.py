@@ -1,4 +1,5 @@
-"""What some tests need and a machine may lack: how to tell, and how to get it. Whoever starts the suite is told."""
+"""Things that some tests need and a machine may lack: how to detect and how to install them. A run lists what is
+missing at its start."""
 
 import os
 import shutil
@@ -13,7 +14,7 @@ _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chr
 
 
 def find_chromium() -> str | None:
-    """The browser's path: what `CHROMIUM` names, or the first that is installed."""
+    """Return the browser's path: the one that `CHROMIUM` names, or the first that is installed."""
     for name in (os.environ.get("CHROMIUM", ""), *_NAMES):
         if name and (path := shutil.which(name)):
             return path
@@ -22,28 +23,28 @@ def find_chromium() -> str | None:
 
 @dataclass(frozen=True)
 class Need:
-    """Something that tests cannot do without.
+    """Something that some tests need.
 
     Attributes:
-        what: as it is called in a sentence.
-        there: whether this machine has it.
+        what: its name in a sentence.
+        is_met: returns True if this machine has it.
         without: what is not tested without it.
         get: how to get it.
     """
 
     what: str
-    there: Callable[[], bool]
+    is_met: Callable[[], bool]
     without: str
     get: str
 
     def skip(self) -> None:
-        """Skip the test that asks, if it is not there."""
-        if not self.there():
+        """Skip the calling test if this machine lacks it."""
+        if not self.is_met():
             pytest.skip(self.reason)
 
     @property
     def reason(self) -> str:
-        """Why a test is skipped, in a line."""
+        """Why a test is skipped, in one line."""
         return f"needs {self.what}: {self.get}"
 
 
@@ -78,7 +79,7 @@ PROMTOOL = Need("promtool", _program("promtool"), "the rules of ops/ in Promethe
 
 
 def uv() -> str | None:
-    """Where uv is: `uv run` says so to what it runs."""
+    """Return the path of uv. `uv run` sets the variable UV for its command."""
     return os.environ.get("UV") or shutil.which("uv")
 
 
@@ -88,10 +89,10 @@ ALL = (BROWSER, ROOT, NATS, FUSE, PROMTOOL, UV)
 
 
 def needs(need: Need) -> pytest.MarkDecorator:
-    """Marks a test that cannot do without it."""
-    return pytest.mark.skipif(not need.there(), reason=need.reason)
+    """Return a mark that skips a test on a machine that lacks it."""
+    return pytest.mark.skipif(not need.is_met(), reason=need.reason)
 
 
 def missing() -> list[str]:
-    """A line for each that is not there: what will not be tested, and how to change that."""
-    return [f"skipped without {need.what}: {need.without}. To get it: {need.get}" for need in ALL if not need.there()]
+    """Return a line for each thing that this machine lacks: what will not be tested, and how to change that."""
+    return [f"skipped without {need.what}: {need.without}. To get it: {need.get}" for need in ALL if not need.is_met()]

@@ -1,4 +1,4 @@
-"""The page's service, in this process or as one of its own, and what it reads: positions, quotes, fills, usage."""
+"""The page's service, in this process or in its own, and the data that it reads: positions, quotes, fills, usage."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ from wire.switches import QuotingSwitch
 
 
 class Feed:
-    """Writes what the page reads, with the times of now."""
+    """Writes the data that the page reads, with current times."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -49,7 +49,7 @@ class Feed:
         self._numbers: dict[str, int] = {}
 
     async def position(self, symbol: str, net: int, version: int, realized: str | None = "0", **last_fill: Any) -> None:
-        """A committed position, opened at 100 a lot, and the fill that led to it; without money if None."""
+        """Publish a position that was opened at 100 per lot, and its last fill; without money if `realized` is None."""
         led = fill(**{"symbol": symbol, "created_at": utc_now()} | last_fill)
         update = position_update(
             symbol,
@@ -63,12 +63,12 @@ class Feed:
         await self.put(subjects.POSITIONS_STREAM, subjects.position(symbol), msgspec.json.encode(update))
 
     async def quote(self, symbol: str, **changes: Any) -> None:
-        """An activated quote; `lifetime` is in seconds."""
+        """Append an activated quote; `lifetime` is in seconds."""
         quote = quote_activated(symbol, **({"activated_at": utc_now(), "lifetime": 600.0} | changes))
         await self._market(subjects.quotes, symbol, msgspec.json.encode(quote))
 
     async def withdraw(self, symbol: str) -> None:
-        """The first quote of the symbol, withdrawn."""
+        """Append the withdrawal of the symbol's first quote."""
         quote = quote_activated(symbol)
         event = QuoteWithdrawn(
             symbol=symbol,
@@ -81,7 +81,7 @@ class Feed:
         await self._market(subjects.quotes, symbol, msgspec.json.encode(event))
 
     async def fills(self, symbol: str, number: int, **changes: Any) -> None:
-        """One recorded fill, and before the first of a symbol those that led to its number."""
+        """Append a recorded fill, after all earlier fills of the symbol that are missing."""
         before, self._numbers[symbol] = self._numbers.get(symbol, 0), number
         if number > before + 1:
             led = [recorded_fill(symbol, each, created_at=utc_now()) for each in range(before + 1, number)]
@@ -90,7 +90,7 @@ class Feed:
         await self._market(subjects.fills, symbol, msgspec.json.encode(fills))
 
     async def turn(self, *, paused: bool, by: str = "", ago: timedelta = timedelta()) -> datetime:
-        """A change of the kill switch, now or some time ago. Returns when that was."""
+        """Append a change of the kill switch, now or some time ago. Return its time."""
         turn = QuotingSwitch(paused=paused, at=utc_now() - ago)
         outcome = await journal.append(
             self.broker.connection,
@@ -109,9 +109,9 @@ class Feed:
         return last.seq if last else 0
 
     @asynccontextmanager
-    async def process(self, service: str, name: str, **said: Any) -> AsyncIterator[None]:
-        """A process of a service that answers when all are asked."""
-        report = ProcessReport(**({"process": name, "uptime": 60.0, "ready": True} | said))
+    async def process(self, service: str, name: str, **fields: Any) -> AsyncIterator[None]:
+        """Run a process of a service that answers the request to all processes."""
+        report = ProcessReport(**({"process": name, "uptime": 60.0, "ready": True} | fields))
         task = asyncio.create_task(rpc.serve(self.broker.connection, service, [], report=lambda _: report))
         try:
             yield
@@ -120,7 +120,7 @@ class Feed:
             await asyncio.wait([task])
 
     async def put(self, stream: str, subject: str, payload: bytes) -> None:
-        """Any message."""
+        """Store any message."""
         await store(self.broker.connection, stream, subject, payload)
 
     async def _market(self, subject: Any, symbol: str, payload: bytes) -> None:
@@ -129,7 +129,7 @@ class Feed:
 
     @asynccontextmanager
     async def exposure(self) -> AsyncIterator[None]:
-        """An exposure service that tells `used`."""
+        """Run an exposure service that reports `used`."""
 
         async def usage(_: UsageRequest) -> LimitUsage:
             bid, ask = self.used
@@ -150,7 +150,7 @@ class Feed:
 
 
 class Page:
-    """A service in this process. `url` is where it listens."""
+    """The page's service in this process, at the address `url`."""
 
     def __init__(self, service: UiService, health: Health, url: str, client: httpx.AsyncClient) -> None:
         self.service = service
@@ -162,7 +162,7 @@ class Page:
 
 @asynccontextmanager
 async def served(broker: Broker, clock: Clock = utc_now, notices: str = "") -> AsyncIterator[Page]:
-    """The service on the test's broker, behind a real HTTP server; `notices` is the file that it reads of a run."""
+    """Run the service on the test's broker, behind a real HTTP server; `notices` is a chaos run's file of notices."""
     port = free_port()
     settings = UiSettings(market=broker.market, stack=Stack(nats_url=broker.url), port=port, notices=notices)
     health = Health("ui", *PARTS)
@@ -180,17 +180,19 @@ async def served(broker: Broker, clock: Clock = utc_now, notices: str = "") -> A
 
 @asynccontextmanager
 async def reading(broker: Broker, notices: str = "") -> AsyncIterator[Page]:
-    """The same, once it has read what there is."""
+    """Run the service, and wait until it has read all data."""
     async with served(broker, notices=notices) as page:
         await eventually(lambda: not {part.name for part in page.health.report().waiting_for} - {"exposure"})
         yield page
 
 
 class PageProcess:
-    """The service as a process of its own, to be stopped, paused and started again on the same port."""
+    """The service as a process that a test may stop, pause and start again on the same port.
+
+    `settings` are more environment variables.
+    """
 
     def __init__(self, broker: Broker, folder: Path, **settings: object) -> None:
-        """`settings` are more variables."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         market = folder / "market.toml"
@@ -207,7 +209,7 @@ class PageProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Start, and wait until it has read what there is."""
+        """Start it, and wait until it has read all data."""
         self._launch()
         async with plain_client() as client:
 
@@ -232,7 +234,7 @@ class PageProcess:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill it, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -251,7 +253,7 @@ def _money(net: int, volume: int, realized: Decimal) -> dict[str, Any]:
 
 
 def _toml(broker: Broker) -> str:
-    """The test's market as a market file."""
+    """Return the test's market as the text of a market file."""
     lines = ["[market]", f"shards = {broker.market.shards}"]
     for symbol, instrument in broker.market.symbols.items():
         values = {key: value for key, value in msgspec.to_builtins(instrument).items() if value is not None}

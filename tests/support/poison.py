@@ -1,4 +1,4 @@
-"""Messages that no service of ours writes, and a stack to send them to: as the user that may write there."""
+"""Messages that none of our services writes, and functions that store them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +27,11 @@ UNDECODABLE = {
     "nested in an array": b"[" + DEEP,
     "huge": HUGE,
 }
-"""Payloads that are of no type of ours."""
+"""Payloads that are none of our messages."""
 
 
 def quote_poison(symbol: str, other: str) -> Iterator[tuple[str, bytes]]:
-    """Quote events that must not become the quote of `symbol`, by what is wrong with them."""
+    """Yield quote events that must not become the quote of `symbol`, with what is wrong with each."""
     yield from ((name, payload) for name, payload in UNDECODABLE.items() if name != "no fills")
     whole = quote_activated(symbol, quote_id="poison", position_version=2**50)
     changes: dict[str, object] = {
@@ -48,7 +48,7 @@ def quote_poison(symbol: str, other: str) -> Iterator[tuple[str, bytes]]:
 
 
 def fill_poison(symbol: str, other: str, known: RecordedFill | None) -> Iterator[tuple[str, bytes]]:
-    """Fills messages that must not move the position of `symbol`, whose last fill is `known`."""
+    """Yield fills messages that must not change the position of `symbol`, whose last fill is `known`."""
     yield from UNDECODABLE.items()
     number = known.number if known else 0
     ahead = recorded_fill(symbol, number + 1, fill_id=f"poison-{number}")
@@ -61,7 +61,7 @@ def fill_poison(symbol: str, other: str, known: RecordedFill | None) -> Iterator
 
 
 def position_poison(symbol: str, other: str) -> Iterator[tuple[str, bytes]]:
-    """Positions that are none of `symbol`."""
+    """Yield positions that are not valid for `symbol`."""
     yield from ((name, payload) for name, payload in UNDECODABLE.items())
     far = position_update(symbol, position_version=2**50)
     yield "another symbol", changed(far, {"symbol": other})
@@ -70,12 +70,12 @@ def position_poison(symbol: str, other: str) -> Iterator[tuple[str, bytes]]:
 
 
 def changed(message: msgspec.Struct, change: object, **more: object) -> bytes:
-    """A message with fields that its type would not let it have."""
+    """Encode a message with fields that its type does not allow."""
     return msgspec.json.encode({**msgspec.to_builtins(message), **more, **dict(change)})  # type: ignore[call-overload]
 
 
 async def publish(connection: Connection, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> int:
-    """Have a stream store a message, whatever it is; its sequence. Sent again if the broker was lost meanwhile."""
+    """Store any message in a stream, and resend it if the connection was lost. Return its sequence."""
 
     async def stored() -> int:
         ack = await connection.request(subject, payload, timeout=HANG, headers=headers)
@@ -85,16 +85,16 @@ async def publish(connection: Connection, subject: str, payload: bytes, headers:
 
 
 async def head(connection: Connection, stream: str) -> int:
-    """The sequence of a stream's last message."""
+    """Return the sequence of a stream's last message."""
     return (await api.stream_info(connection, stream)).state.last_seq
 
 
 def wrong_shard(symbol: str, shards: int) -> int:
-    """A shard that the symbol is not in."""
+    """Return a shard that the symbol does not belong to."""
     return (subjects.shard_of(symbol, shards) + 1) % shards
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Return a process's resident memory in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a server, that holds up what is sent: a network that loses nothing and is late."""
+"""A TCP proxy between a client and a server that can delay the data: a slow network that loses nothing."""
 
 import asyncio
 from contextlib import suppress
@@ -7,10 +7,10 @@ from typing import Self
 
 
 class Proxy:
-    """Passes on to a port of 127.0.0.1, in order; while it holds, it keeps what either side sends, ends included.
+    """Forwards to a port of 127.0.0.1. While it holds, it keeps everything that either side sends, including the end.
 
     Attributes:
-        url: where clients of NATS find it.
+        url: its address for NATS clients.
     """
 
     def __init__(self, port: int) -> None:
@@ -36,11 +36,11 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def hold(self) -> None:
-        """Pass nothing on, from now on."""
+        """Forward nothing from now on."""
         self._open.clear()
 
     def release(self) -> None:
-        """Pass on what was kept, and all that follows."""
+        """Forward what was kept, and everything that follows."""
         self._open.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""A client that says to a NATS server what no client library would: any bytes, as far as the server takes them."""
+"""A NATS client that sends any bytes, including those that no client library would send."""
 
 import asyncio
 from types import TracebackType
@@ -6,11 +6,11 @@ from typing import Self
 
 
 class Raw:
-    """A connection to a server that asks nobody who they are. What was sent is there when `publish` returns."""
+    """A connection to a server without authentication. Messages have been processed when `publish` returns."""
 
     def __init__(self, url: str) -> None:
         self._address = url.removeprefix("nats://").rpartition(":")
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(self._address[0], int(self._address[2]))
@@ -24,18 +24,18 @@ class Raw:
         self._writer.close()
 
     async def publish(self, *frames: bytes) -> None:
-        """Have these frames taken."""
-        async with self._turn:
+        """Send frames, and wait until the server has processed them."""
+        async with self._lock:
             self._writer.write(b"".join([*frames, b"PING\r\n"]))
-            told = b""
-            while b"PONG" not in told:
+            received = b""
+            while b"PONG" not in received:
                 read = await self._reader.read(65536)
-                assert read, f"the server closed the connection after {frames!r}: {told!r}"
-                told += read
+                assert read, f"the server closed the connection after {frames!r}: {received!r}"
+                received += read
 
 
 def frame(subject: bytes, payload: bytes = b"", *, reply: bytes = b"", headers: bytes | None = None) -> bytes:
-    """A message to be published. Nothing is checked."""
+    """Format a message to be published, without checking anything."""
     to = subject + b" " + (reply + b" " if reply else b"")
     if headers is None:
         return b"PUB %b%d\r\n%b\r\n" % (to, len(payload), payload)
@@ -59,7 +59,7 @@ ODD_HEADERS: dict[str, bytes] = {
     "a status as a header": b"NATS/1.0\r\nStatus: 503\r\n\r\n",
     "zeros": b"\x00" * 12,
 }
-"""Headers that a NATS server passes on and that are none, or odd."""
+"""Invalid or odd headers that a NATS server forwards."""
 
 ODD_SUBJECTS = (b"\xff", b"\xc3", b"a\x0b7", b"a\x0b7\x0b1", b"a\x0c", b"\x00", b"\xed\xa0\x80", b"a\x1c1", b"x" * 300)
-"""Parts of subjects that a NATS server passes on, and that are no text or look like the end of a word."""
+"""Parts of subjects that a NATS server forwards although they are not UTF-8, or contain white space."""

@@ -1,4 +1,4 @@
-"""A broker that holds a script."""
+"""Store a script on a broker."""
 
 from collections.abc import Awaitable, Callable
 
@@ -21,7 +21,7 @@ async def store_script(broker: Broker, script: Script) -> None:
 
 @pytest.fixture
 def store(broker: Broker) -> Store:
-    """Stores scripts on the test's broker."""
+    """A function that stores scripts on the test's broker."""
 
     async def put(script: Script) -> None:
         await store_script(broker, script)

@@ -1,4 +1,4 @@
-"""Pictures of the page of a whole system that has traded for a while, in light and dark: `just screenshots --help`."""
+"""Screenshots of the page of a whole system that has traded for a while, light and dark: `just screenshots --help`."""
 
 import asyncio
 import os
@@ -21,15 +21,15 @@ from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 TRADED = 1200
-"""Fills there must be before a picture is worth taking."""
+"""The number of fills to wait for before a screenshot."""
 
 SCHEMES = ("light", "dark")
 
 FILM = {"width": 1290, "height": 850}
-"""Pixels of the animated picture."""
+"""The size of the animation in pixels."""
 
 RATE = 60
-"""Orders a second."""
+"""Orders per second."""
 
 
 def screenshots(
@@ -42,28 +42,28 @@ def screenshots(
     height: int = 900,
     width: int = 1440,
 ) -> None:
-    """Make `page-light.png` and `page-dark.png`, or `demo-light.png`, `demo-dark.png` and the animated `demo.webp`.
+    """Make `page-light.png` and `page-dark.png`, or `demo-light.png`, `demo-dark.png` and the animation `demo.webp`.
 
     Parameters
     ----------
     folder
-        Where to.
+        The folder for the pictures.
     symbols
-        How many made-up symbols to trade, in place of those of market.toml.
+        The number of made-up symbols to trade, instead of those of market.toml.
     view
-        What is looked at, as the page's address has it after the `#`.
+        The view of the page, as in its address after the `#`.
     explain
-        Tell the story of the chosen symbol's quote.
+        Show the story of the selected symbol's quote.
     demo
-        Take the end of the demonstration, rather than a stack that trades.
+        Show the end of the demo instead of a stack that trades.
     height
-        Of the pictures, in pixels.
+        The height of the pictures in pixels.
     width
-        Likewise. 390 is a phone's.
+        Their width in pixels; 390 is that of a phone.
     """
     path = find_chromium()
     if path is None:
-        raise SystemExit("no Chromium here: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
+        raise SystemExit("no Chromium found: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
     asyncio.run(
         _demonstrated(path, folder, (width, height))
         if demo
@@ -125,7 +125,7 @@ async def _taken(path: str, folder: Path, symbols: int, view: str, explain: bool
 
 
 def _options(size: tuple[int, int], scheme: str) -> Any:
-    """Of a browser's page, as playwright has them."""
+    """Return playwright's options for a page."""
     width, height = size
     return {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
 

@@ -1,4 +1,4 @@
-"""A NATS server as `up` starts it, with the accounts, users and keys of a stack, and nothing else."""
+"""A NATS server as `up` starts it, with the accounts, users and keys of a stack, but without services."""
 
 import asyncio
 import shutil
@@ -34,7 +34,7 @@ sigma = "0.3"
 
 @dataclass(frozen=True)
 class Server:
-    """A server with permissions, as `up` starts it, of a market log in one shard."""
+    """A server with permissions, as `up` starts it, with a market log of one shard."""
 
     settings: StackSettings
 
@@ -48,13 +48,13 @@ class Server:
         return seed
 
     def connection(self, user: str, health: Health | None = None) -> Connection:
-        """Of a service, whose health it tells, or with patience of a test's own."""
+        """Return a connection: a service's, which reports to its health, or a patient one for a test."""
         kind = PatientConnection if health is None else Connection
         return kind(self.url, user, health or Health(user), self.seed(user))
 
     @asynccontextmanager
     async def client(self, user: str, refused: list[str]) -> AsyncIterator[Client]:
-        """A client that is none of ours; what it is refused is added to `refused`."""
+        """Connect a client that is not ours. Errors from the server are added to `refused`."""
 
         async def on_error(error: Exception) -> None:
             refused.append(str(error))
@@ -68,7 +68,13 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, more: Sequence[Grant] = (), **variables: object) -> Iterator[Server]:
-    """One on a folder, with the declared streams; `more` users, and settings as `QS_` variables without the prefix."""
+    """Run such a server on a folder, with the declared streams.
+
+    Args:
+        folder: for all its files; deleted at the end.
+        more: additional users.
+        variables: more settings, as `QS_` variables without the prefix.
+    """
     (folder / "market.toml").write_text(SYMBOL)
     settings = read(
         {
@@ -99,6 +105,9 @@ async def _prepare(server: Server) -> None:
 
 
 async def processed(client: Client) -> None:
-    """Wait until the server has taken what was sent, and complained of it if it does: flush alone overtakes it."""
+    """Wait until the server has processed everything that was sent, and has reported violations.
+
+    A plain flush could overtake messages that wait to be sent.
+    """
     await client._flush_pending(force_flush=True)
     await client.flush()

@@ -1,4 +1,4 @@
-"""The whole system as processes, as its user starts it: on ports and a data folder of its own."""
+"""The whole system as processes, as a user starts it, with its own ports and data folder."""
 
 import asyncio
 import contextlib
@@ -32,12 +32,12 @@ SERVICES = tuple(DEFAULT_PORTS)
 
 
 class Stack:
-    """One running system.
+    """A running system.
 
     Args:
         folder: for its market file, data and logs.
-        symbols: what it trades, all alike, around 100.00.
-        size: lots each symbol wants on each side.
+        symbols: the symbols that it trades, all with the same settings, around 100.00.
+        size: lots that a maker quotes on each side of a symbol.
         settings: more settings, as `QS_` variables without the prefix.
     """
 
@@ -54,7 +54,7 @@ class Stack:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start everything and wait until every service is ready."""
+        """Start everything, and wait until every service is ready."""
         with (self.folder / "up.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "stack", "up"], env=self.environ, stdout=log, stderr=log
@@ -72,7 +72,7 @@ class Stack:
                 time.sleep(0.1)
 
     def stop(self) -> int:
-        """Ctrl-C, and wait until everything is down. Returns the exit code."""
+        """Send SIGINT, as Ctrl-C does, and wait until everything is down. Return the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
@@ -83,16 +83,16 @@ class Stack:
             raise
 
     def output(self) -> str:
-        """What the foreground printed."""
+        """Return the output of the foreground."""
         return (self.folder / "up.log").read_text()
 
     def logs(self, service: str) -> list[dict[str, Any]]:
-        """A service's log lines."""
+        """Return a service's log lines."""
         text = (self.folder / "data" / "logs" / f"{service}.log").read_text()
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
     def status(self) -> str:
-        """What `status` tells."""
+        """Return the output of `status`."""
         return subprocess.run(
             [sys.executable, "-m", "stack", "status"],
             env=self.environ,
@@ -102,11 +102,11 @@ class Stack:
         ).stdout
 
     def rows(self) -> dict[str, list[str]]:
-        """The rows that `status` prints, by process."""
+        """Return the rows that `status` prints, by process."""
         return {row[0]: row for row in (line.split() for line in self.status().splitlines()[1:-1])}
 
     def pids(self) -> dict[str, int]:
-        """The process ids of what runs, as supervisord tells them; none if it does not."""
+        """Return the ids of the running processes, as reported by supervisord; empty if it does not answer."""
         transport = SupervisorTransport(None, None, f"unix://{self.settings.socket}")
         try:
             with xmlrpc.client.ServerProxy("http://supervisord", transport) as supervisord:
@@ -116,7 +116,7 @@ class Stack:
         return {process["name"]: process["pid"] for process in found if process["pid"]}
 
     def pid_of(self, name: str) -> int:
-        """The process id of one, as soon as it has one."""
+        """Wait until a process runs. Return its id."""
         deadline = time.monotonic() + STACK_HANG
         while (pid := self.pids().get(name)) is None:
             assert time.monotonic() < deadline, f"{name} has no process"
@@ -124,25 +124,27 @@ class Stack:
         return pid
 
     def connection(self, user: str = "auditor") -> Connection:
-        """A connection to its broker, to be entered, as one of the broker's users. Of several servers, those that are
-        killed or elected just now do not answer: then ask again."""
+        """Return a connection to its broker as one of the broker's users, to be entered.
+
+        In a cluster, a killed server or a leader that is being elected does not answer: retry the request then.
+        """
         kind = PatientConnection if len(self.settings.nats_servers) == 1 else Connection
         return kind(self.nats_url, "test", Health("test"), self.settings.stack.nats_seed(user), self.tls)
 
     def url(self, service: str, path: str = "") -> str:
-        """Where a service listens."""
+        """Return the URL of a path of a service."""
         return f"{self.settings.address(service)}{path}"
 
 
 class Desk:
-    """Asks a running system over HTTP, as its clients do."""
+    """Sends requests to a running system over HTTP, as its clients do."""
 
     def __init__(self, stack: Stack, http: httpx.AsyncClient) -> None:
         self.stack = stack
         self.http = http
 
     async def get(self, service: str, path: str) -> Any:
-        """The JSON a GET answers. Asked again for as long as 503 says to."""
+        """Send a GET, again after each 503. Return the JSON of the response."""
         response = await self.http.get(self.stack.url(service, path))
         while response.status_code == 503:
             await asyncio.sleep(0.05)
@@ -151,7 +153,7 @@ class Desk:
         return response.json()
 
     async def post(self, service: str, path: str, body: object = None) -> httpx.Response:
-        """The response to a POST."""
+        """Send a POST. Return the response."""
         return await self.http.post(self.stack.url(service, path), json=body)
 
     async def order(
@@ -163,7 +165,7 @@ class Desk:
         limit: str = "",
         exchange: str = "exchange",
     ) -> Any:
-        """An order that crosses anything, unless given a limit; its result. Sent again for as long as 503 says to."""
+        """Send an order, again after each 503. Without a limit it crosses any quote. Return its result."""
         price = limit or ("200.00" if side == "buy" else "1.00")
         body = {"order_id": order_id, "symbol": symbol, "side": side, "quantity": quantity, "limit_price": price}
         response = await self.post(exchange, "/orders", body)
@@ -174,14 +176,14 @@ class Desk:
         return response.json()
 
     async def reserve(self, quote_id: str, symbol: str, bid: int = 10, ask: int = 10) -> Any:
-        """A reservation's answer."""
+        """Request a reservation. Return the answer."""
         body = {"quote_id": quote_id, "symbol": symbol, "bid_quantity": bid, "ask_quantity": ask}
         response = await self.post("exposure", "/reservations", body)
         assert response.status_code in (200, 201), response.text
         return response.json()
 
     def quote_body(self, symbol: str, version: int, attempt: int, quantity: int = 10, **changes: object) -> Any:
-        """A quote around 100.00, by this test and no maker."""
+        """Return the body of a quote around 100.00, with an id that no maker uses."""
         quote_id = f"{symbol}-test-{version}-{attempt}"
         body = {
             "quote_id": quote_id,
@@ -196,11 +198,11 @@ class Desk:
         return body | changes
 
     async def put_quote(self, symbol: str, body: Any) -> httpx.Response:
-        """The response to a PUT of a quote."""
+        """Put a quote. Return the response."""
         return await self.http.put(self.stack.url("exchange", f"/quotes/{symbol}"), json=body)
 
     async def quoted(self, symbol: str, quantity: int = 10) -> Any:
-        """Reserve and make active a quote that is newer than any before; its body as answered."""
+        """Reserve and put a quote that is newer than any before. Return the body of the response."""
         attempt = self.stack.attempts[symbol] = self.stack.attempts.get(symbol, 500) + 1
         version = (await self.position(symbol))["position_version"]
         body = self.quote_body(symbol, version, attempt, quantity)
@@ -211,11 +213,11 @@ class Desk:
         return response.json()
 
     async def position(self, symbol: str) -> Any:
-        """A symbol's committed position."""
+        """Return a symbol's committed position."""
         return await self.get("ledger", f"/positions/{symbol}")
 
     async def position_becomes(self, symbol: str, net_quantity: int) -> Any:
-        """Wait until a symbol's committed position is this."""
+        """Wait until a symbol's committed position has this quantity. Return the position."""
 
         async def reached() -> Any:
             position = await self.position(symbol)
@@ -224,7 +226,7 @@ class Desk:
         return await eventually(reached, STACK_HANG)
 
     async def applied(self, symbol: str, fill: Any) -> Any:
-        """Wait until a fill of the exchange, if there is one, is in its symbol's committed position; the position."""
+        """Wait until a symbol's committed position includes a fill of the exchange, if given. Return the position."""
         number = int(fill["fill_id"].rpartition("-f")[2]) if fill else 0
 
         async def there() -> Any:
@@ -234,11 +236,11 @@ class Desk:
         return await eventually(there, STACK_HANG)
 
     async def exposure(self) -> Any:
-        """The limit and its usage."""
+        """Return the limit and its usage."""
         return await self.get("exposure", "/exposure")
 
     async def switched(self, route: str, maker: str = "maker") -> None:
-        """Pause the makers, or resume them: asked again until it is confirmed, as its answer says to."""
+        """Pause or resume the makers by `route`, with retries until it is confirmed."""
 
         async def confirmed() -> bool:
             return (await self.post(maker, route)).status_code == 200
@@ -247,7 +249,7 @@ class Desk:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """The makers are paused until the end of the block, however that comes."""
+        """Pause the makers until the end of the block."""
         await self.switched("/pause")
         try:
             yield
@@ -255,7 +257,7 @@ class Desk:
             await self.switched("/resume")
 
     async def cleared(self) -> bool:
-        """Withdraw what is quoted and release what is reserved; whether nothing was left to be."""
+        """Withdraw all quotes and release all reservations. Return True if there were none."""
         exposure = await self.exposure()
         for held in exposure["reservations"]:
             await self.http.delete(self.stack.url("exchange", f"/quotes/{held['symbol']}"))
@@ -264,7 +266,7 @@ class Desk:
 
 
 async def logged_fills(stack: Stack, symbol: str) -> list[RecordedFill]:
-    """Every fill of a symbol in the market log."""
+    """Return every fill of a symbol in the market log, in order."""
     shard = subjects.shard_of(symbol, 4)
     fills: list[RecordedFill] = []
     sequence = 0

@@ -1,4 +1,4 @@
-"""The hunt for tests that fail now and then, on tests made to."""
+"""The search for flaky tests, with a test that is flaky by design."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def hunt(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
 
 
-def test_what_fails_now_and_then_is_listed_with_its_seeds(tmp_path: Path) -> None:
+def test_a_flaky_test_is_listed_with_its_seeds(tmp_path: Path) -> None:
     found = hunt(tmp_path, "--runs", "2", "--busy", "0", "--seed", "100")
     assert found.returncode == 1, found.stdout + found.stderr
     assert "run 1, seed 100: 2 passed" in found.stdout
@@ -43,14 +43,14 @@ def test_what_fails_now_and_then_is_listed_with_its_seeds(tmp_path: Path) -> Non
     assert kept.name == "101.txt"
 
 
-def test_where_nothing_fails_nothing_is_left(tmp_path: Path) -> None:
+def test_if_nothing_fails_no_output_is_kept(tmp_path: Path) -> None:
     found = hunt(tmp_path, "--runs", "1", "--busy", "0", "--seed", "100")
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stdout.endswith("Nothing failed in 1 runs.\n")
     assert list(tmp_path.glob("quotestream-flakes-*")) == []
 
 
-def test_a_run_that_tells_of_no_test_counts_as_failed() -> None:
+def test_a_run_without_results_counts_as_failed() -> None:
     assert "1 of 2  the run itself  (seeds 8)" in summary([Run(7, 3, (), 1.0, 0), Run(8, 0, (), 1.0, 4)])
 
 
@@ -68,25 +68,20 @@ def test_processors_are_kept_busy_until_the_end(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("passed", "failed", "skipped", "told"),
+    ("passed", "failed", "skipped", "line"),
     [
-        (3, [], 0, "Everything that was tried works: 3 tests passed."),
-        (
-            3,
-            [],
-            2,
-            "Everything that was tried works: 3 tests passed. 2 could not be tried here: see the start.",
-        ),
-        (3, ["a::b"], 0, "1 of 4 tests FAILED, see above. Only those again: ./qs test a::b"),
-        (3, ["a::b", "a::c"], 0, "2 of 5 tests FAILED, see above. Only those again: ./qs test --last-failed"),
+        (3, [], 0, "All tests that ran passed: 3."),
+        (3, [], 2, "All tests that ran passed: 3. 2 could not run here: see the start."),
+        (3, ["a::b"], 0, "1 of 4 tests FAILED, see above. To repeat only those: ./qs test a::b"),
+        (3, ["a::b", "a::c"], 0, "2 of 5 tests FAILED, see above. To repeat only those: ./qs test --last-failed"),
         (0, [], 0, "No test was run."),
     ],
 )
-def test_the_last_line_says_what_came_of_it(passed: int, failed: list[str], skipped: int, told: str) -> None:
+def test_the_last_line_sums_up_the_run(passed: int, failed: list[str], skipped: int, line: str) -> None:
     stats = {
         "passed": [SimpleNamespace()] * passed,
         "failed": [SimpleNamespace(nodeid=name) for name in failed],
         "error": [SimpleNamespace(nodeid=name) for name in failed],
         "skipped": [SimpleNamespace()] * skipped,
     }
-    assert conclusion(stats) == told
+    assert conclusion(stats) == line

@@ -1,4 +1,4 @@
-"""Garbage that is collected while a test parses something does not fail that test."""
+"""A garbage collection while a test parses source code does not fail that test."""
 
 import ast
 import gc
@@ -7,7 +7,7 @@ SOURCE = "\n".join(f"def f{number}(a, b):\n    return [a + b * {number} for _ in
 
 
 class _Parses:
-    """Garbage in a circle, which parses something when it is found, deeper in the stack than whoever finds it."""
+    """A reference cycle whose finalizer parses source code, deeper in the stack than the code that it interrupts."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -22,7 +22,7 @@ class _Parses:
             ast.parse("a + b")
 
 
-def test_what_is_collected_meanwhile_does_not_disturb_a_parser() -> None:
+def test_a_finalizer_that_parses_does_not_disturb_a_parser() -> None:
     before = gc.get_threshold()
     gc.set_threshold(50)
     try:

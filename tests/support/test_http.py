@@ -1,4 +1,4 @@
-"""An HTTP server of a test leaves nothing to the tests after it, whatever becomes of that test."""
+"""An HTTP server of a test leaves nothing behind for later tests, even if its test fails."""
 
 import asyncio
 

@@ -1,11 +1,11 @@
-"""How tests wait: for the event they mean. A timeout here only ends a hang; no test is about how long something takes.
+"""How tests wait: for an event. A timeout here only ends a hang; no test asserts how long something takes.
 
-| what is meant | |
+| to wait until | |
 | --- | --- |
-| it becomes so, and stays so | `eventually(lambda: service.ready)` |
-| a version or a count that others move on, too | `reaches(lambda: ledger.version, 3)`: 3 or more |
-| a process, a task or an answer comes to its end | `finishes(process.wait())` |
-| some time passes, by the clock that the code asks | `passes(0.5)`: at least that, perhaps much more |
+| a condition becomes true and stays true | `eventually(lambda: service.ready)` |
+| a version or a count that others increase, too, reaches a value | `reaches(lambda: ledger.version, 3)`: 3 or more |
+| a process, a task or a request ends | `finishes(process.wait())` |
+| time has passed by the clock that the code reads | `passes(0.5)`: at least that long, perhaps much longer |
 """
 
 import asyncio
@@ -15,21 +15,22 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 HANG = 60.0
-"""Seconds after which what happens in a test's own process, or in one that it started, counts as hanging."""
+"""Seconds after which a wait for a test's own process, or one that it started, counts as a hang."""
 
 STACK_HANG = 120.0
-"""The same for a whole stack, a cluster or a browser: many processes that share the machine's processors."""
+"""The same for a whole stack, a cluster or a browser, whose many processes share the machine's processors."""
 
 T = TypeVar("T")
 V = TypeVar("V", int, float)
 
 
 async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = HANG, pause: float | None = None) -> T:
-    """Ask until the answer is truthy and return it. Fails with the last answer, or re-raises the last error.
+    """Poll until the result is truthy, and return it. After `timeout` seconds, fail with the last result or error.
 
-    Between two looks it waits for `pause` seconds: where whole stacks take part, longer, as looking takes their time.
+    It sleeps for `pause` seconds between polls; by default longer for whole stacks, because polling takes processor
+    time from them.
 
-    What is asked for must not be passed by between two looks: of a value that others move on, ask `reaches`.
+    A condition that may become false again can be missed between two polls: for a growing value, use `reaches`.
     """
     deadline = time.monotonic() + timeout
     pause = pause if pause is not None else 0.01 if timeout < STACK_HANG else 0.05
@@ -39,7 +40,7 @@ async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = HANG,
         try:
             asked = ask()
             answer = await asked if inspect.isawaitable(asked) else asked
-        except Exception as raised:  # noqa: BLE001 # whatever it is, it may pass
+        except Exception as raised:  # noqa: BLE001 # any error may be temporary
             error = raised
         if answer:
             return answer  # type: ignore[no-any-return] # it is a T
@@ -51,7 +52,7 @@ async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = HANG,
 
 
 async def reaches(ask: Callable[[], V | Awaitable[V | None] | None], least: V, timeout: float = HANG) -> V:
-    """Ask until the answer is `least` or more, and return it: the value may have gone on since."""
+    """Poll until the result is `least` or more, and return it. The value may have grown further since."""
     seen: V | None = None
 
     async def there() -> bool:
@@ -69,10 +70,10 @@ async def reaches(ask: Callable[[], V | Awaitable[V | None] | None], least: V, t
 
 
 async def finishes(what: Awaitable[T], timeout: float = HANG) -> T:
-    """What comes of it, or what it raises; fails if it hangs."""
+    """Await, and return the result. Fail if it hangs."""
     return await asyncio.wait_for(what, timeout)
 
 
 async def passes(seconds: float) -> None:
-    """Let time pass, where time itself is what the code under test looks at. It may be much more: allow for that."""
+    """Let time pass, if the code under test reads a clock. It may take much longer: the test must allow for that."""
     await asyncio.sleep(seconds)
