@@ -1,4 +1,4 @@
-# What people do with Quotestream. Without just: `./qs <recipe>` finds it.
+# The recipes of Quotestream. Without just, `./qs <recipe>` runs them.
 
 set positional-arguments
 
@@ -8,7 +8,7 @@ default:
     @printf '%s\n\n' 'Quotestream. Begin with `demo` or `up`; `./qs RECIPE --help` explains a recipe.'
     @'{{ just_executable() }}' --list --unsorted --list-heading ''
 
-# See it work: a stack of its own trades, three services are killed, and it is audited, in half a minute
+# Show it at work: a separate stack trades, three services are killed, and its logs audited, in half a minute
 [group("run")]
 [no-exit-message]
 demo *ARGS:
@@ -38,13 +38,13 @@ down *ARGS:
 wait *ARGS:
     @exec uv run quotestream wait "$@"
 
-# Rebuild what is damaged and follows from the market log: see `just repair --help`
+# Rebuild damaged data from the market log: see `just repair --help`
 [group("run")]
 [no-exit-message]
 repair *ARGS:
     @exec uv run quotestream repair "$@"
 
-# Show in what the market differs from market.toml, or define it so: `just market diff`, `just market apply`
+# Show how the market differs from market.toml, or apply market.toml to it: `just market diff`, `just market apply`
 [group("run")]
 [no-exit-message]
 market *ARGS:
@@ -56,7 +56,7 @@ market *ARGS:
 symbol *ARGS:
     @exec uv run quotestream symbol "$@"
 
-# Have a symbol quoted again that was paused for its loss: `just resume AAPL`; without one: show them
+# Resume a symbol that is paused for its loss: `just resume AAPL`; without a symbol, list the paused ones
 [group("run")]
 [no-exit-message]
 resume *ARGS:
@@ -104,19 +104,19 @@ audit *ARGS:
 export *ARGS:
     @exec uv run quotestream export "$@"
 
-# Compare the recorded fills with somebody else's file of fills: `just reconcile broker.csv`
+# Compare the recorded fills with another party's file of fills: `just reconcile broker.csv`
 [group("prove")]
 [no-exit-message]
 reconcile *ARGS:
     @exec uv run quotestream reconcile "$@"
 
-# Simulate the strategy by itself, beside a maker without skew: `just backtest --hours 8 --seed 1`
+# Simulate the strategy alone, and compare it with a maker without skew: `just backtest --hours 8 --seed 1`
 [group("prove")]
 [no-exit-message]
 backtest *ARGS:
     @exec uv run quotestream backtest "$@"
 
-# Break a stack of its own on purpose, and prove that nothing was lost: `just chaos --minutes 5 --seed 7`
+# Break a separate stack on purpose, and prove that nothing was lost: `just chaos --minutes 5 --seed 7`
 [group("prove")]
 [no-exit-message]
 chaos *ARGS:
@@ -128,7 +128,7 @@ chaos *ARGS:
 simulate *ARGS:
     @exec uv run quotestream simulate "$@"
 
-# Send orders and measure the answers: `just load --rate 500 --duration 20 --html report.html`
+# Send orders and measure the responses: `just load --rate 500 --duration 20 --html report.html`
 [group("measure")]
 [no-exit-message]
 load *ARGS:
@@ -160,20 +160,20 @@ tls *NAMES:
 keys *ARGS:
     @exec uv run quotestream keys "$@"
 
-# Compiled files are kept, whatever the environment says: otherwise each test process would compile all of them.
+# Keep compiled files, whatever the environment says. Otherwise each test process would compile all of them.
 # Run the tests, or some of them: `just test tests/wire`
 [group("develop")]
 [no-exit-message]
 test *ARGS:
     @PYTHONDONTWRITEBYTECODE= exec uv run pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 1 "$@"
 
-# Find flaky tests: run them again and again while the processors are kept busy: `just flakes --runs 20 --busy 2`
+# Find flaky tests by running them repeatedly while the processors are busy: `just flakes --runs 20 --busy 2`
 [group("develop")]
 [no-exit-message]
 flakes *ARGS:
     @PYTHONPATH=tests exec uv run python -m support.flakes "$@"
 
-# Take the README's pictures of the page from a stack of its own: `just screenshots --help` lists the options
+# Take the README's pictures of the page from a separate stack: `just screenshots --help` lists the options
 [group("develop")]
 [no-exit-message]
 screenshots *ARGS:
@@ -193,14 +193,14 @@ fmt:
     uv run ruff check --fix
     uv run ruff format
 
-# Look for known vulnerabilities in the versions of uv.lock: asks osv.dev on the network, and fails if it does not answer
+# Check the versions in uv.lock for known vulnerabilities; needs osv.dev, and fails if it does not respond
 [group("guard")]
 audit-deps:
     @mkdir -p .tools && uv export --locked --no-emit-project --quiet --output-file .tools/pinned.txt
     @uvx pip-audit@2.10.1 -r .tools/pinned.txt --require-hashes --disable-pip --strict -s osv || \
         { echo 'audit-deps: something is vulnerable, or could not be checked: see above' >&2; exit 1; }
 
-# Render the documents as one searchable site in the folder `site`; the first time it takes mkdocs from the package index
+# Render the documents as a searchable site in the folder `site`; the first run downloads mkdocs
 [group("develop")]
 site:
     @rm -rf .tools/pages && mkdir -p .tools/pages && cp -r *.md docs examples .tools/pages

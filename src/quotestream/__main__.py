@@ -26,7 +26,7 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "demo": Recipe(
-        "See it work: a stack of its own trades, three services are killed, and it is audited, in half a minute",
+        "Show it at work: a separate stack trades, three services are killed, and its logs audited, in half a minute",
         "chaos",
         ("demo",),
     ),
@@ -37,7 +37,7 @@ RECIPES = {
     "down": Recipe("Stop what `up` started, from another terminal", "stack", ("down",)),
     "wait": Recipe("Wait until everything is ready: `wait --timeout 30`", "stack", ("wait",)),
     "repair": Recipe(
-        "Rebuild what is damaged and follows from the market log: see `repair --help`",
+        "Rebuild damaged data from the market log: see `repair --help`",
         "stack",
         ("repair",),
     ),
@@ -60,15 +60,15 @@ RECIPES = {
     ),
     "export": Recipe("Write the recorded fills to a file: `export fills.csv`, or `.parquet`", "desk", ("export",)),
     "reconcile": Recipe(
-        "Compare the recorded fills with somebody else's file of fills: `reconcile broker.csv`", "desk", ("reconcile",)
+        "Compare the recorded fills with another party's file of fills: `reconcile broker.csv`", "desk", ("reconcile",)
     ),
     "backtest": Recipe(
-        "Simulate the strategy by itself, beside a maker without skew: `backtest --hours 8 --seed 1`",
+        "Simulate the strategy alone, and compare it with a maker without skew: `backtest --hours 8 --seed 1`",
         "desk",
         ("backtest",),
     ),
     "market": Recipe(
-        "Show in what the market differs from market.toml, or define it so: `market diff`, `market apply`",
+        "Show how the market differs from market.toml, or apply market.toml to it: `market diff`, `market apply`",
         "stack",
         ("market",),
     ),
@@ -76,19 +76,19 @@ RECIPES = {
         "Change an instrument while everything runs: `symbol AAPL reference_price=232.10`", "stack", ("symbol",)
     ),
     "resume": Recipe(
-        "Have a symbol quoted again that was paused for its loss: `resume AAPL`; without one: show them",
+        "Resume a symbol that is paused for its loss: `resume AAPL`; without a symbol, list the paused ones",
         "stack",
         ("resume",),
     ),
     "chaos": Recipe(
-        "Break a stack of its own on purpose, and prove that nothing was lost: `chaos --minutes 5 --seed 7`", "chaos"
+        "Break a separate stack on purpose, and prove that nothing was lost: `chaos --minutes 5 --seed 7`", "chaos"
     ),
     "simulate": Recipe(
         "Simulate the whole system in one process and virtual time, with random faults: `simulate --seeds 100`",
         "simulation",
     ),
     "load": Recipe(
-        "Send orders and measure the answers: `load --rate 500 --duration 20 --html report.html`", "loadgen"
+        "Send orders and measure the responses: `load --rate 500 --duration 20 --html report.html`", "loadgen"
     ),
     "tokens": Recipe(
         "Create the tokens with which HTTP clients authenticate; `tokens --change trader` changes one",

@@ -26,7 +26,7 @@ def test_the_attempt_whose_outcome_is_known_counts() -> None:
     known = client_outcomes(
         [
             SentLine(at=NOW, attempt=1, order=sent),
-            answer("one", 1, outcome="unknown", error="no answer within 2 s"),
+            answer("one", 1, outcome="unknown", error="no response within 2 s"),
             SentLine(at=NOW, attempt=2, order=sent),
             answer("one", 2, outcome="known", status=200, body=msgspec.Raw(msgspec.json.encode(result))),
         ]
@@ -38,7 +38,7 @@ def test_the_attempt_whose_outcome_is_known_counts() -> None:
 def test_orders_that_may_have_executed_are_unknown_and_those_that_never_left_undelivered() -> None:
     lines = [
         SentLine(at=NOW, attempt=1, order=order(order_id="timed-out")),
-        answer("timed-out", 1, outcome="unknown", error="no answer within 2 s"),
+        answer("timed-out", 1, outcome="unknown", error="no response within 2 s"),
         SentLine(at=NOW, attempt=1, order=order(order_id="never-left")),
         answer("never-left", 1, outcome="undelivered", error="no connection"),
         SentLine(at=NOW, attempt=1, order=order(order_id="torn")),
