@@ -80,4 +80,4 @@ async def is_withheld(connection: Connection, stream: str, subject: str, *, time
 
 def describe_withheld_last(stream: str, subject: str) -> str:
     """Describe the damage of a subject whose last message is not delivered."""
-    return f"the last message of {subject} is not given out: the store of {stream} is damaged; {REPAIR_HINT}"
+    return f"the last message of {subject} is not delivered: the store of {stream} is damaged; {REPAIR_HINT}"

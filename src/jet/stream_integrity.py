@@ -71,7 +71,7 @@ def describe_gap(stream: str, first: int, after: int) -> str:
     """Describe a gap in what the server delivers: it starts at `first`, and `after` is the next message delivered."""
     count = after - first
     text = f"message {first:,} is" if count == 1 else f"messages {first:,} to {after - 1:,} are"
-    return f"{text} not given out: the store of {stream} is damaged; {REPAIR_HINT}"
+    return f"{text} not delivered: the store of {stream} is damaged; {REPAIR_HINT}"
 
 
 def describe_withheld(stream: str, info: StreamInfo, consumer: ConsumerInfo, delivered: int) -> str | None:
@@ -91,4 +91,4 @@ def describe_withheld(stream: str, info: StreamInfo, consumer: ConsumerInfo, del
     if looked_at.consumer_seq != delivered or looked_at.stream_seq < info.state.last_seq:
         return None
     text = "a message is" if pending == 1 else f"{pending:,} messages are"
-    return f"{text} not given out: the store of {stream} is damaged; {REPAIR_HINT}"
+    return f"{text} not delivered: the store of {stream} is damaged; {REPAIR_HINT}"

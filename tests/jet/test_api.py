@@ -13,7 +13,7 @@ STREAM = subjects.market_stream(0)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b"7", b'{"config":1}', b"[" * 100_000])
-async def test_an_answer_that_cannot_be_read_is_like_none(
+async def test_an_invalid_reply_counts_as_no_reply(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     """So everyone who asks goes on as when nobody answers, and no process ends."""
@@ -49,7 +49,7 @@ async def test_an_answer_that_cannot_be_read_is_like_none(
         b'{"type":"io.nats.jetstream.api.v1.stream_info_response","config":{},"state":{"last_seq":7}}',
     ],
 )
-async def test_an_acknowledgement_of_something_else_is_none(
+async def test_an_acknowledgement_of_another_message_is_ignored(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     """What is known of the append is then asked of the log, whatever somebody sent to where its answer is awaited."""
@@ -76,7 +76,7 @@ async def test_an_acknowledgement_of_something_else_is_none(
     assert api.INVALID_REPLY._value.get() == before + 1
 
 
-async def test_nobody_can_tell_where_an_answer_is_awaited(broker: Broker) -> None:
+async def test_reply_subjects_cannot_be_guessed(broker: Broker) -> None:
     """Whoever has seen where one was, or all of them so far, knows nothing of the next one."""
     places: list[str] = []
     await broker.connection.subscribe("asked", lambda message: places.append(message.reply))

@@ -40,7 +40,7 @@ POISON = [b"nonsense", b"[]", msgspec.json.encode([recorded_fill(number=900)])]
 
 
 @pytest.mark.parametrize("poison", POISON)
-async def test_a_fold_is_what_it_was_before_the_poison(broker: Broker, poison: bytes) -> None:
+async def test_poison_at_the_end_does_not_change_the_fold(broker: Broker, poison: bytes) -> None:
     await put(broker, "quotes", msgspec.json.encode(quote_activated()))
     for number in (1, 2):
         await put(
@@ -67,7 +67,7 @@ async def test_a_fold_is_what_it_was_before_the_poison(broker: Broker, poison: b
     assert (market.fill_number, market.remaining_ask, market.version, aside) == (2, 7, (0, 0, 1), 2)
 
 
-async def test_the_last_position_that_can_be_read_is_the_position(broker: Broker) -> None:
+async def test_the_last_valid_position_counts(broker: Broker) -> None:
     subject = subjects.position("AAA")
     for payload in (*map(msgspec.json.encode, (position_update(position_version=4), position_update("BBB"))), b"?"):
         await journal.put(broker.connection, subjects.POSITIONS_STREAM, subject, payload)
@@ -79,7 +79,7 @@ async def test_the_last_position_that_can_be_read_is_the_position(broker: Broker
 
 @pytest.mark.parametrize("follow", [Tail, Reader])
 @pytest.mark.parametrize("odd", ODD_SUBJECTS)
-async def test_what_is_on_a_subject_that_no_symbol_has_keeps_nobody_from_starting(
+async def test_messages_on_a_subject_of_no_symbol_keep_nothing_from_starting(
     broker: Broker, odd: bytes, follow: Follow
 ) -> None:
     """The broker stores on subjects that it lets nobody ask for."""
@@ -95,15 +95,13 @@ async def test_what_is_on_a_subject_that_no_symbol_has_keeps_nobody_from_startin
         assert [message.subject for message in messages][-1:] == [subjects.quotes(SHARD, "AAA")]
 
 
-async def test_an_empty_log_opens_empty(broker: Broker) -> None:
+async def test_the_bootstrap_of_an_empty_log_is_empty(broker: Broker) -> None:
     async with asyncio.timeout(60), opened(MarketBootstrap(broker.connection, SHARD, 2, name="test")) as messages:
         assert messages == []
 
 
 @pytest.mark.parametrize("applied", [True, False])
-async def test_fills_that_a_position_was_published_after_are_believed_and_others_are_not(
-    broker: Broker, applied: bool
-) -> None:
+async def test_fills_are_believed_if_a_position_was_published_after_them(broker: Broker, applied: bool) -> None:
     """Numbers that jump are no fills that go on, unless a ledger has applied them."""
     last = recorded_fill(number=7)
     sequence = await put(broker, "fills", msgspec.json.encode([recorded_fill(number=6), last]))

@@ -76,7 +76,7 @@ async def comparing(time: BrokerTime) -> AsyncIterator[None]:
     ],
     ids=["none", "exact", "middle", "long ago", "older", "newer", "together", "forward", "back"],
 )
-def test_what_answers_leave_possible_together_is_known(
+def test_the_estimate_is_the_range_that_all_replies_leave_possible(
     answers: list[tuple[float, float, float]], now: float, time: float | None, unsure: float
 ) -> None:
     estimate = Estimate()
@@ -87,7 +87,7 @@ def test_what_answers_leave_possible_together_is_known(
         assert (estimate.time(now) - EPOCH).total_seconds() == pytest.approx(time, abs=3e-4)
 
 
-def test_time_that_was_told_is_waited_for_when_the_broker_is_set_back() -> None:
+def test_if_the_broker_is_set_back_time_waits_for_it() -> None:
     estimate = Estimate()
     estimate.observe(after(0.0), 0.0, 0.0)
     assert estimate.time(10.0) == after(10.0)
@@ -103,7 +103,7 @@ def test_time_that_was_told_is_waited_for_when_the_broker_is_set_back() -> None:
     st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 3.0), st.floats(0.0, 1.0)), min_size=1, max_size=20),
     st.floats(-0.9, 0.9),
 )
-def test_it_is_never_more_wrong_than_it_says_and_never_goes_back(
+def test_the_estimate_is_off_by_at_most_its_uncertainty_and_never_goes_back(
     answers: list[tuple[float, float, float]], drift: float
 ) -> None:
     """Each answer comes after a pause, takes a while, and was told after some share of that."""
@@ -140,7 +140,7 @@ async def test_nothing_is_decided_before_the_first_comparison(broker: Broker) ->
 
 
 @pytest.mark.parametrize("by", [-300.0, -1.8, 1.8, 300.0])
-async def test_whatever_is_done_to_the_machines_clock_the_time_goes_on_and_a_notice_tells(
+async def test_setting_the_machines_clock_changes_no_time_and_is_reported_as_a_notice(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, by: float
 ) -> None:
     monkeypatch.setattr(clocks, "INTERVAL", 0.02)
@@ -206,7 +206,9 @@ def test_nothing_is_decided_while_the_time_is_not_known_well_enough(
             time.check()
 
 
-async def test_a_paused_broker_makes_nothing_unsure(own_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_paused_broker_does_not_make_the_time_uncertain(
+    own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its answer tells the time at which it was asked, or went on: both are between asking and hearing."""
     monkeypatch.setattr(clocks, "INTERVAL", 0.02)
     health = Health("test")
@@ -224,7 +226,7 @@ async def test_a_paused_broker_makes_nothing_unsure(own_broker: Broker, monkeypa
     assert verdicts == [True]
 
 
-async def test_a_broker_that_is_away_for_long_is_not_believed_any_more(
+async def test_the_time_is_not_trusted_when_the_broker_has_been_away_for_long(
     own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clocks, "INTERVAL", 0.02)

@@ -135,7 +135,7 @@ async def test_a_lost_leader_costs_no_message_and_no_follower(
     assert len(set(seen) - set(appended)) <= len(writers)
 
 
-async def test_no_decision_over_a_whole_stream_is_made_without_the_one_before(
+async def test_every_append_to_a_whole_stream_is_decided_on_all_messages_before_it(
     cluster: NatsCluster, connection: Connection
 ) -> None:
     """Three instances append what they have seen, as exposure does; a server is paused and another one killed.
@@ -194,7 +194,7 @@ async def test_no_decision_over_a_whole_stream_is_made_without_the_one_before(
         assert message.payload == b"%d" % (sequence - 1)
 
 
-async def test_a_leader_that_no_longer_hears_the_others_is_not_asked_for_the_head(
+async def test_a_leader_that_is_cut_off_is_not_believed_about_the_head(
     cluster: NatsCluster, connection: Connection
 ) -> None:
     """It would answer: another one may lead by then, and have taken messages that it knows nothing of."""
@@ -229,7 +229,7 @@ async def test_a_tail_of_an_empty_stream_is_current(connection: Connection) -> N
     await follower.stop()
 
 
-async def test_a_server_that_does_not_know_the_password_is_no_part_of_the_cluster(cluster: NatsCluster) -> None:
+async def test_a_server_without_the_password_cannot_join_the_cluster(cluster: NatsCluster) -> None:
     """It would be handed every message, and could hand on any."""
     port = cluster.settings.nats_servers[0].cluster_port
     # Another test may have killed the server a moment ago.

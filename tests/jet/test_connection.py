@@ -40,7 +40,7 @@ async def test_a_cancellation_that_arrives_with_the_answer_is_not_lost(broker: B
         await asking
 
 
-async def test_a_request_gets_its_own_answer_whatever_the_order_they_come_in(broker: Broker) -> None:
+async def test_a_request_gets_its_own_reply_in_whatever_order_replies_arrive(broker: Broker) -> None:
     connection = broker.connection
     asked: list[Msg] = []
     await connection.subscribe("echo", asked.append)
@@ -53,7 +53,7 @@ async def test_a_request_gets_its_own_answer_whatever_the_order_they_come_in(bro
     assert not connection.requests.pending
 
 
-async def test_a_request_that_nobody_answers_says_so_in_time(broker: Broker) -> None:
+async def test_a_request_without_a_reply_fails_in_time(broker: Broker) -> None:
     with pytest.raises(nats_errors.NoRespondersError):
         await broker.connection.request("nobody", b"", timeout=HANG)
     assert not broker.connection.requests.pending
@@ -64,7 +64,7 @@ async def test_a_request_that_nobody_answers_says_so_in_time(broker: Broker) -> 
         assert not connection.requests.pending
 
 
-async def test_a_request_that_is_called_off_after_its_time_leaves_nothing(
+async def test_a_request_that_is_cancelled_after_its_timeout_leaves_no_complaint(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it could not even be sent. It would be complained about as of a task that failed in silence."""
@@ -86,7 +86,7 @@ async def test_a_request_that_is_called_off_after_its_time_leaves_nothing(
     assert not complaints
 
 
-async def test_messages_are_handed_over_in_order_until_unsubscribed(own_broker: Broker) -> None:
+async def test_messages_are_delivered_in_order_until_unsubscribed(own_broker: Broker) -> None:
     connection = own_broker.connection
     heard: list[bytes] = []
     subscription = await connection.subscribe("news", lambda message: heard.append(message.data))
@@ -106,7 +106,7 @@ async def test_messages_are_handed_over_in_order_until_unsubscribed(own_broker: 
     assert heard[-1] == b"after"
 
 
-async def test_waits_for_a_server_and_says_so(own_nats_server: NatsServer) -> None:
+async def test_a_connection_waits_for_a_server_and_reports_it(own_nats_server: NatsServer) -> None:
     own_nats_server.kill()
     health = Health("test")
     entering = asyncio.create_task(Connection(own_nats_server.url, "test", health).__aenter__())
@@ -118,7 +118,7 @@ async def test_waits_for_a_server_and_says_so(own_nats_server: NatsServer) -> No
     await connection.__aexit__(None, None, None)
 
 
-async def test_a_password_in_a_servers_url_is_told_to_nobody(
+async def test_a_password_in_a_servers_url_is_never_shown(
     own_nats_server: NatsServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own_nats_server.kill()
@@ -150,7 +150,7 @@ async def test_a_password_in_a_servers_url_is_told_to_nobody(
         ("tls://me:s3@cret@a.example,nats://t@b.example:1", "tls://a.example,nats://b.example:1"),
     ],
 )
-def test_a_url_is_called_by_its_host(url: str, called: str) -> None:
+def test_passwords_are_removed_from_urls(url: str, called: str) -> None:
     assert redacted(url) == called
 
 
@@ -166,7 +166,7 @@ async def test_reconnects_to_a_server_that_was_paused(own_broker: Broker) -> Non
     await eventually(lambda: own_broker.connection.connected)
 
 
-async def test_health_tells_of_a_lost_server_and_of_its_return(own_broker: Broker) -> None:
+async def test_health_reports_a_lost_server_and_its_return(own_broker: Broker) -> None:
     before = RECONNECTS._value.get()
     own_broker.server.kill()
     await eventually(lambda: not own_broker.health.ready)
@@ -175,7 +175,7 @@ async def test_health_tells_of_a_lost_server_and_of_its_return(own_broker: Broke
     assert RECONNECTS._value.get() > before
 
 
-async def test_a_lost_server_is_told_at_once(own_nats_server: NatsServer) -> None:
+async def test_a_lost_server_is_reported_at_once(own_nats_server: NatsServer) -> None:
     """Not only when the first try to come back has failed, which takes two seconds if the server hangs."""
     told: list[str] = []
 
@@ -189,7 +189,7 @@ async def test_a_lost_server_is_told_at_once(own_nats_server: NatsServer) -> Non
         await eventually(lambda: any(f"disconnected from {own_nats_server.url}" in reason for reason in told))
 
 
-async def test_it_never_gives_a_server_up(own_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_never_gives_up_on_a_server(own_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Left to itself the client would close after 60 tries, which is not long."""
     monkeypatch.setattr(under_test, "LONGEST_PAUSE", 0.001)
     tries = 0
@@ -215,7 +215,9 @@ async def test_a_client_that_closes_for_good_is_replaced(broker: Broker) -> None
         await eventually(lambda: connection.connected and connection.client is not client)
 
 
-async def test_the_tries_of_many_are_spread(own_nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_attempts_to_reconnect_are_spread_over_time(
+    own_nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that comes back is not asked by all at one instant, nor is anyone left waiting for long."""
     pauses: list[float] = []
 
@@ -233,7 +235,9 @@ async def test_the_tries_of_many_are_spread(own_nats_server: NatsServer, monkeyp
     assert min(pauses[10:]) >= under_test.LONGEST_PAUSE / 2
 
 
-async def test_a_fault_of_the_keeping_itself_is_not_silent(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_in_the_task_that_keeps_the_connection_is_not_silent(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def failing(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -245,7 +249,7 @@ async def test_a_fault_of_the_keeping_itself_is_not_silent(broker: Broker, monke
             await watching
 
 
-async def test_a_key_that_is_not_there_is_told_at_once(broker: Broker, tmp_path: Path) -> None:
+async def test_a_missing_key_is_reported_at_once(broker: Broker, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await Connection(broker.url, "test", Health("test"), tmp_path / "us.seed").__aenter__()
 
@@ -257,7 +261,7 @@ async def test_publishing_while_disconnected_raises_at_once(own_broker: Broker) 
         await own_broker.connection.publish("x", b"late")
 
 
-async def test_closing_what_a_paused_server_does_not_take_is_bounded(own_broker: Broker) -> None:
+async def test_closing_a_connection_to_a_paused_server_takes_bounded_time(own_broker: Broker) -> None:
     """The transport is ours, and gives up on what was not sent; without an end the client would wait for minutes, and
     what was not sent would be kept for as long."""
     async with own_broker.connect() as connection:
@@ -275,7 +279,7 @@ async def test_closing_what_a_paused_server_does_not_take_is_bounded(own_broker:
             own_broker.server.signal(signal.SIGCONT)
 
 
-async def test_what_a_paused_server_does_not_take_may_be_closed_twice(own_broker: Broker) -> None:
+async def test_a_connection_to_a_paused_server_may_be_closed_twice(own_broker: Broker) -> None:
     """As by a client that is closed while it reconnects. It would look like a cancellation, and hide why we end."""
 
     async def fails() -> None:
@@ -293,7 +297,7 @@ async def test_what_a_paused_server_does_not_take_may_be_closed_twice(own_broker
     own_broker.server.signal(signal.SIGCONT)
 
 
-async def test_a_server_that_offers_no_tls_is_told_nothing_where_tls_is_asked_for(broker: Broker) -> None:
+async def test_nothing_is_sent_to_a_server_without_tls_if_tls_is_required(broker: Broker) -> None:
     """Nor is whoever stands before it, and says that it does not."""
     health = Health("test")
     connection = Connection(broker.url.replace("nats://", "tls://"), "test", health)

@@ -263,7 +263,7 @@ async def shards(own_nats_server: NatsServer) -> list[Shard]:
     return made
 
 
-async def test_whatever_is_damaged_is_told_and_no_position_is_silently_wrong(
+async def test_all_damage_is_reported_and_no_position_is_silently_wrong(
     own_nats_server: NatsServer, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auditing, "KEPT", 10 * SHARDS)

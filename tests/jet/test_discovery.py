@@ -9,7 +9,7 @@ from jet.discovery import Endpoint, Instance
 from wire.processes import ProcessReport
 
 
-def test_an_instance_is_found_among_all_among_its_kind_and_by_its_id() -> None:
+def test_an_instance_answers_discovery_of_all_of_its_service_and_of_itself() -> None:
     subjects = Instance("exposure", []).subjects()
     own = json.loads(subjects["$SRV.PING"]())["id"]
     assert set(subjects) == {
@@ -17,7 +17,7 @@ def test_an_instance_is_found_among_all_among_its_kind_and_by_its_id() -> None:
     }
 
 
-def test_its_stats_say_how_the_process_is() -> None:
+def test_stats_include_the_report_of_the_process() -> None:
     report = ProcessReport(process="maker-2", uptime=1.5, ready=False, waiting_for={"nats": "away"})
     stats = Instance("maker", [], lambda behind: replace(report, behind=behind + 3)).subjects()["$SRV.STATS.maker"]()
     told = msgspec.json.decode(msgspec.json.encode(json.loads(stats)["data"]), type=ProcessReport)
@@ -25,7 +25,7 @@ def test_its_stats_say_how_the_process_is() -> None:
     assert told.behind >= 3
 
 
-def test_it_tells_its_endpoints_and_how_often_each_was_asked_and_refused() -> None:
+def test_endpoints_are_listed_with_their_requests_and_refusals() -> None:
     endpoint = Endpoint("rpc-test", "rpc.test", num_requests=4)
     endpoint.record(0, None)
     endpoint.record(0, "unavailable")

@@ -90,7 +90,7 @@ async def test_frames_are_read_wherever_they_are_cut(size: int) -> None:
         b"x" * (frames.MAX_LINE_BYTES + 1),
     ],
 )
-async def test_what_no_server_says_ends_the_link(said: bytes) -> None:
+async def test_bytes_that_no_server_sends_end_the_link(said: bytes) -> None:
     client = Client()
     with pytest.raises(nats_errors.ProtocolError):
         await Frames(client).parse(b"PING\r\n" + said)
@@ -113,7 +113,7 @@ async def test_what_no_server_says_ends_the_link(said: bytes) -> None:
         (b"", {}),
     ],
 )
-def test_headers_are_read_as_far_as_they_are_any(raw: bytes, read: dict[str, str]) -> None:
+def test_headers_are_parsed_and_other_bytes_are_left_out(raw: bytes, read: dict[str, str]) -> None:
     found = headers_of(raw)
     found.pop("Description", None)
     assert found == read
@@ -127,7 +127,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     stop_and_clear(server)
 
 
-async def test_whatever_a_publisher_makes_of_a_message_the_link_stays_and_the_next_is_heard(server: NatsServer) -> None:
+async def test_no_message_of_a_publisher_ends_the_link(server: NatsServer) -> None:
     heard: list[Msg] = []
     async with Connection(server.url, "test", Health("test")) as connection, Raw(server.url) as raw:
         await connection.subscribe("t.>", heard.append)
@@ -143,7 +143,7 @@ async def test_whatever_a_publisher_makes_of_a_message_the_link_stays_and_the_ne
         assert len(heard) == len(ODD_HEADERS) + 2 * len(ODD_SUBJECTS) + 1
 
 
-async def test_a_message_whose_listener_fails_is_told_and_the_next_is_heard(server: NatsServer) -> None:
+async def test_a_listener_that_fails_is_counted_and_the_next_message_is_delivered(server: NatsServer) -> None:
     heard: list[str] = []
 
     def listen(message: Msg) -> None:
@@ -162,7 +162,7 @@ async def test_a_message_whose_listener_fails_is_told_and_the_next_is_heard(serv
     assert UNEXPECTED.labels("listener")._value.get() == before + 1
 
 
-async def test_after_a_reset_it_begins_anew() -> None:
+async def test_after_a_reset_the_parser_expects_a_new_frame() -> None:
     client = Client()
     reading = Frames(client)
     await reading.parse(b"MSG a 7 2\r\nh")

@@ -169,7 +169,7 @@ DATA = [
 ]
 
 
-def test_nobody_may_delete_a_stream_and_the_operator_may_only_take_keys_away() -> None:
+def test_nobody_may_delete_a_stream_and_only_the_operator_may_remove_keys() -> None:
     """Whatever the page says."""
     dangerous = [
         f"$JS.API.STREAM.{request}.{stream}"
@@ -195,7 +195,7 @@ def test_nobody_may_delete_a_stream_and_the_operator_may_only_take_keys_away() -
     assert "loadgen" not in GRANTS
 
 
-def test_readers_are_in_accounts_without_streams_and_what_they_ask_of_the_services_changes_nothing() -> None:
+def test_readers_are_in_accounts_without_streams_and_their_requests_change_nothing() -> None:
     readers = {grant.user: grant for grant in grants(4) if grant.account != SERVICES_ACCOUNT}
     assert {user: grant.account for user, grant in readers.items()} == {"ui": "PAGE", "observer": "READERS"}
     asked = [export.subject for export in exports(4) if export.is_request]
@@ -208,7 +208,7 @@ def test_readers_are_in_accounts_without_streams_and_what_they_ask_of_the_servic
 
 
 @pytest.mark.parametrize("account", READER_ACCOUNTS)
-def test_what_a_reader_may_ask_and_hear_is_imported_once(account: str) -> None:
+def test_everything_granted_to_a_reader_is_imported_once(account: str) -> None:
     """A question that two imports take would be answered twice."""
     asked = [each.subject for each in imports(4, account) if each.is_request]
     heard = [each.subject for each in imports(4, account) if not each.is_request]
@@ -224,7 +224,7 @@ def test_what_a_reader_may_ask_and_hear_is_imported_once(account: str) -> None:
         ), each
 
 
-async def test_who_has_no_key_or_a_wrong_one_is_refused(server: Server, tmp_path: Path) -> None:
+async def test_a_client_without_a_valid_key_is_refused(server: Server, tmp_path: Path) -> None:
     wrong = tmp_path / "exchange.seed"
     wrong.write_bytes(bytes(nkeys.encode_seed(bytes(32), nkeys.PREFIX_BYTE_USER)))
     for seed in (None, wrong):
@@ -236,7 +236,7 @@ async def test_who_has_no_key_or_a_wrong_one_is_refused(server: Server, tmp_path
         await asyncio.gather(connecting, return_exceptions=True)
 
 
-async def test_a_write_that_is_not_permitted_fails_at_once_and_is_told(server: Server) -> None:
+async def test_a_write_that_is_not_permitted_fails_at_once_and_is_reported(server: Server) -> None:
     health = Health("ui")
     before = connection.VIOLATIONS.labels("publish")._value.get()
     async with server.connection("ui", health) as ui:
@@ -262,7 +262,7 @@ async def test_a_write_that_is_not_permitted_fails_at_once_and_is_told(server: S
         assert connection.VIOLATIONS.labels("publish")._value.get() == before + 3
 
 
-async def test_a_follower_that_is_not_permitted_is_never_current_and_health_says_why(server: Server) -> None:
+async def test_a_follower_that_is_not_permitted_is_never_current_and_health_reports_why(server: Server) -> None:
     health = Health("maker")
     async with server.connection("maker", health) as maker:
         tail = Tail(maker, "KV_reservations", ["$KV.reservations.>"], FromSequence(1), name="maker")
@@ -273,7 +273,7 @@ async def test_a_follower_that_is_not_permitted_is_never_current_and_health_says
         await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_an_answer_meant_for_another_is_not_heard_and_none_can_be_given_in_anothers_name(server: Server) -> None:
+async def test_a_user_can_neither_receive_the_replies_of_another_nor_reply_in_its_place(server: Server) -> None:
     refused: list[str] = []
     async with server.connection("exposure", Health("exposure")) as exposure, server.client("maker", refused) as maker:
         await maker.subscribe("_INBOX.*.>")
@@ -283,7 +283,7 @@ async def test_an_answer_meant_for_another_is_not_heard_and_none_can_be_given_in
         assert (await exposure.request("$JS.API.STREAM.INFO.MARKET-0", b"", timeout=HANG)).data
 
 
-async def test_a_service_answers_to_inboxes_only(server: Server) -> None:
+async def test_a_service_replies_to_inboxes_only(server: Server) -> None:
     """It may write where its caller may not."""
     refused: list[str] = []
     async with (
@@ -308,7 +308,7 @@ async def _answered(client: Client, subject: str, ask: bytes) -> bool:
         return False
 
 
-async def test_an_exchange_that_may_not_write_fills_says_so_to_its_clients_and_to_its_operator(
+async def test_an_exchange_that_may_not_write_fills_reports_it_to_its_clients_and_its_operator(
     server: Server, tmp_path: Path
 ) -> None:
     """It goes on: what it may do it does, and once it is permitted it works."""

@@ -46,7 +46,7 @@ async def stored(connection: Connection) -> int:
     return (await api.stream_info(connection, STREAM)).state.messages
 
 
-async def test_appends_on_the_head_and_tells_the_sequence(broker: Broker) -> None:
+async def test_an_append_on_the_head_returns_its_sequence(broker: Broker) -> None:
     assert await append(broker.connection, b"a", 0) == Appended(1)
     assert await append(broker.connection, b"b", 1, subject=QUOTES) == Appended(2)
     assert await journal.last_sequence(broker.connection, STREAM, HEAD) == 2
@@ -68,7 +68,7 @@ async def test_another_symbol_does_not_move_the_head(broker: Broker) -> None:
     assert await append(broker.connection, b"b", 1) == Appended(3)
 
 
-async def test_a_resend_of_what_had_landed_is_appended_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_resend_of_a_stored_message_is_appended_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first ack is lost: the identical message goes again, is refused, and is recognised as our own."""
     publish = journal._publish
     calls = 0
@@ -145,7 +145,7 @@ async def test_an_id_that_was_used_before_does_not_keep_a_new_decision_out(broke
         (503, 0),
     ],
 )
-async def test_what_may_pass_is_sent_again(
+async def test_after_a_transient_error_the_message_is_resent(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, status: int, code: int
 ) -> None:
     publish = journal._publish
@@ -177,7 +177,7 @@ def answering_first(monkeypatch: pytest.MonkeyPatch, head: int, times: int = 1) 
     monkeypatch.setattr(journal, "_publish", answer)
 
 
-async def test_a_head_that_nobody_has_stored_is_no_conflict(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_head_that_is_not_stored_is_no_conflict(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a whole stream, a cluster's leader counts what is under way, which may be lost with it."""
     answering_first(monkeypatch, head=1)
     stream = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
@@ -195,7 +195,7 @@ async def test_a_conflict_over_a_whole_stream_names_what_is_stored(
     assert await journal.append(broker.connection, stream, key, b"a", msg_id="a", compare=Compare(0)) == Conflict(1)
 
 
-async def test_one_who_leads_no_more_is_not_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_deposed_leader_is_not_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that was paused answers with the head of then; the leader may have taken the message meanwhile."""
     await append(broker.connection, b"a", 0)
     await append(broker.connection, b"b", 1)
@@ -203,7 +203,7 @@ async def test_one_who_leads_no_more_is_not_believed(broker: Broker, monkeypatch
     assert await append(broker.connection, b"c", 2) == Appended(3)
 
 
-async def test_what_the_leader_took_while_another_refused_it_is_ours(
+async def test_a_message_that_the_leader_stored_while_another_server_refused_it_is_ours(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish = journal._publish
@@ -224,14 +224,14 @@ async def test_what_the_leader_took_while_another_refused_it_is_ours(
     assert await stored(broker.connection) == 3
 
 
-async def test_a_head_that_stays_in_the_past_is_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_older_head_that_persists_is_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a key whose last message is gone with its time."""
     monkeypatch.setattr(journal, "STALE_LEADER_TIMEOUT", 0.1)
     assert isinstance(await append(broker.connection, b"a", 7), Conflict)
     assert await stored(broker.connection) == 0
 
 
-async def test_our_message_is_found_though_one_who_leads_no_more_does_not_have_it(
+async def test_our_message_is_found_although_a_deposed_leader_does_not_have_it(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish, get = journal._publish, api.get_message
@@ -258,12 +258,12 @@ async def test_our_message_is_found_though_one_who_leads_no_more_does_not_have_i
     assert reads == 2
 
 
-async def test_what_the_broker_will_never_take_is_refused(broker: Broker) -> None:
+async def test_a_message_that_the_broker_never_accepts_is_refused(broker: Broker) -> None:
     with pytest.raises(Refused, match="nothing was written"):
         await journal.append(broker.connection, "MARKET-9", FILLS, b"a", msg_id="a", compare=Compare(0, HEAD))
 
 
-async def test_what_is_too_large_is_refused_and_not_sent_for_ever(broker: Broker) -> None:
+async def test_a_message_that_is_too_large_is_refused_and_not_resent(broker: Broker) -> None:
     with pytest.raises(Refused, match="too large"):
         await append(broker.connection, b"x" * 2_000_000, 0, msg_id="large")
 
@@ -283,7 +283,7 @@ async def test_contending_writers_append_each_decision_once_in_turn(broker: Brok
     assert await stored(broker.connection) == 60
 
 
-async def test_a_paused_broker_takes_the_message_once(own_broker: Broker) -> None:
+async def test_a_paused_broker_stores_the_message_once(own_broker: Broker) -> None:
     """The publish is sent into a paused server, sent again, and stored once when the server goes on."""
     own_broker.server.signal(signal.SIGSTOP)
     unknown: list[str] = []
@@ -295,7 +295,7 @@ async def test_a_paused_broker_takes_the_message_once(own_broker: Broker) -> Non
     assert await stored(own_broker.connection) == 1
 
 
-async def test_a_killed_broker_takes_the_message_when_it_is_back(own_broker: Broker) -> None:
+async def test_a_killed_broker_stores_the_message_when_it_is_back(own_broker: Broker) -> None:
     await append(own_broker.connection, b"a", 0)
     own_broker.server.kill()
     await eventually(lambda: not own_broker.connection.connected)
@@ -330,7 +330,7 @@ async def test_a_bucket_write_compares_the_whole_stream_and_expires_with_a_marke
         ([], False),
     ],
 )
-async def test_a_head_is_taken_only_from_a_leader_that_heard_a_majority_lately(
+async def test_a_head_is_believed_only_from_a_leader_that_recently_heard_from_a_majority(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, silent: list[float], *, believed: bool
 ) -> None:
     """Another one is elected after 4 s of silence, and may have taken messages that this one knows nothing of."""
@@ -353,7 +353,7 @@ async def test_a_head_is_taken_only_from_a_leader_that_heard_a_majority_lately(
         assert not connection.single_replica
 
 
-async def test_whether_a_stream_has_copies_is_asked_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_replicas_is_requested_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
     stream_info = api.stream_info
 

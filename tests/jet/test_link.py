@@ -99,7 +99,7 @@ async def handshake(server: NatsServer) -> dict[Direction, int]:
 @pytest.mark.parametrize("until", ["a-try-later", "the-server-gave-up"])
 @pytest.mark.parametrize("after", [0, 60, -7, -1])
 @pytest.mark.parametrize("directions", [(DIRECTIONS[0],), (DIRECTIONS[1],), DIRECTIONS], ids="+".join)
-async def test_a_stall_while_connecting_is_over_when_the_network_is_whole(
+async def test_a_stall_while_connecting_ends_when_the_network_recovers(
     impatient: NatsServer, directions: tuple[Direction, ...], after: int, until: str
 ) -> None:
     """Whichever byte it holds up: before INFO, in CONNECT, or the PING or PONG at the end (counted from there)."""
@@ -121,7 +121,7 @@ async def test_a_stall_while_connecting_is_over_when_the_network_is_whole(
 
 @pytest.mark.parametrize("more", [0, 3, 8])
 @pytest.mark.parametrize("directions", [(DIRECTIONS[0],), (DIRECTIONS[1],), DIRECTIONS], ids="+".join)
-async def test_a_stall_in_mid_run_is_noticed_told_and_over_when_the_network_is_whole(
+async def test_a_stall_in_mid_run_is_reported_and_ends_when_the_network_recovers(
     impatient: NatsServer, directions: tuple[Direction, ...], more: int
 ) -> None:
     async with Proxy(impatient.port) as proxy, calling(impatient, proxy) as caller:
@@ -138,7 +138,7 @@ async def test_a_stall_in_mid_run_is_noticed_told_and_over_when_the_network_is_w
         await eventually(caller.is_answered)
 
 
-async def test_a_stall_in_mid_run_again_and_again(impatient: NatsServer) -> None:
+async def test_repeated_stalls_in_mid_run_are_survived(impatient: NatsServer) -> None:
     async with Proxy(impatient.port) as proxy, calling(impatient, proxy) as caller:
         for directions in [(DIRECTIONS[0],), (DIRECTIONS[1],), DIRECTIONS]:
             await eventually(caller.is_answered)
@@ -148,7 +148,7 @@ async def test_a_stall_in_mid_run_again_and_again(impatient: NatsServer) -> None
         await eventually(caller.is_answered)
 
 
-async def test_what_a_stalled_network_does_not_take_holds_nobody_up(impatient: NatsServer) -> None:
+async def test_publishing_into_a_stalled_network_does_not_block(impatient: NatsServer) -> None:
     """Publishing does not wait for the network, and what was not sent when the link is lost is never sent."""
     async with Proxy(impatient.port) as proxy, calling(impatient, proxy) as caller:
         await eventually(caller.is_answered)
@@ -161,7 +161,7 @@ async def test_what_a_stalled_network_does_not_take_holds_nobody_up(impatient: N
         await eventually(caller.is_answered)
 
 
-async def test_a_cut_is_over_at_once(impatient: NatsServer) -> None:
+async def test_the_link_is_renewed_at_once_after_a_cut(impatient: NatsServer) -> None:
     async with Proxy(impatient.port) as proxy, calling(impatient, proxy) as caller:
         for _ in range(3):
             await eventually(caller.is_answered)
@@ -171,7 +171,7 @@ async def test_a_cut_is_over_at_once(impatient: NatsServer) -> None:
         await eventually(caller.is_answered)
 
 
-async def test_a_slow_network_is_no_reason_to_begin_anew(
+async def test_a_slow_network_does_not_cause_a_reconnect(
     impatient: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a second each way, which is a second until an answer is there."""
@@ -223,7 +223,7 @@ WELCOME: list[bytes | str] = [INFO, "heard", b"PONG\r\n"]
     }.items(),
     ids=lambda script: script[0],
 )
-async def test_whatever_a_server_says_the_next_one_is_asked(
+async def test_whatever_a_server_sends_the_next_one_is_tried(
     impatient: NatsServer, script: tuple[str, list[bytes | str]]
 ) -> None:
     """And the process does not end."""

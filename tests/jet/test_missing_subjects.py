@@ -92,7 +92,7 @@ async def following(
     ],
 )
 @pytest.mark.parametrize("stream", SUBJECT)
-async def test_a_last_message_that_is_not_given_out_is_told_and_the_follower_is_not_current(
+async def test_a_follower_without_a_last_message_reports_it_and_is_not_current(
     own_broker: Broker, stream: str, names: str, numbers: list[int], lacking: str, follow: Follow
 ) -> None:
     if stream == QUOTES:
@@ -102,14 +102,14 @@ async def test_a_last_message_that_is_not_given_out_is_told_and_the_follower_is_
     async with following(own_broker, stream, follow) as (tail, _):
         await eventually(lambda: tail.current or told(own_broker, stream))
         assert not tail.current
-        assert "not given out" in tail.damage
+        assert "not delivered" in tail.damage
         assert "A damaged store" in told(own_broker, stream)
         if follow is Tail or numbers[-1] != len(names):  # a reader looks at the stream's end first
             assert f"{SUBJECT[stream](lacking)} " in tail.damage
     assert not told(own_broker, stream), "nobody follows any more"
 
 
-async def test_an_older_message_that_is_damaged_is_of_no_interest(own_broker: Broker) -> None:
+async def test_a_damaged_older_message_does_not_matter(own_broker: Broker) -> None:
     await written(own_broker, MARKET, "AABC")
     await damaged(own_broker, MARKET, [1])
     async with following(own_broker, MARKET) as (tail, seen):
@@ -118,7 +118,7 @@ async def test_an_older_message_that_is_damaged_is_of_no_interest(own_broker: Br
         assert not told(own_broker, MARKET)
 
 
-async def test_who_looks_for_damage_begins_without_what_is_not_given_out(own_broker: Broker) -> None:
+async def test_a_follower_that_skips_damage_begins_without_the_damaged_message(own_broker: Broker) -> None:
     await written(own_broker, MARKET, "AABC")
     await damaged(own_broker, MARKET, [3])
     async with following(own_broker, MARKET, skip_damaged=True) as (tail, seen):
@@ -140,7 +140,7 @@ async def test_an_exchange_does_not_begin_without_a_symbols_last_fills(own_broke
 
 
 @pytest.mark.parametrize("stream", [POSITIONS, INSTRUMENTS, SWITCHES])
-async def test_it_becomes_current_once_a_newer_message_takes_the_place_of_the_damaged_one(
+async def test_a_follower_becomes_current_once_a_newer_message_replaces_the_damaged_one(
     own_broker: Broker, stream: str
 ) -> None:
     await written(own_broker, stream, "ABC")
@@ -210,7 +210,7 @@ RACES: list[tuple[str, Race, list[bytes]]] = [
     ("stream", "race", "expected"), RACES, ids=[f"{stream}-{race.__name__}" for stream, race, _ in RACES]
 )
 @pytest.mark.parametrize("is_lost", [False, True], ids=["", "and the first consumer is never read"])
-async def test_what_changes_between_the_consumers_creation_and_its_end_is_no_damage(
+async def test_changes_while_a_follower_starts_are_not_taken_for_damage(
     own_broker: Broker,
     stream: str,
     race: Callable[[Broker, str], object],

@@ -10,7 +10,7 @@ def parts(count: int, data: bytes = b"{}") -> list[packs.Part]:
     return [packs.part(f"_INBOX.one.{number}", data, {"n": str(number)}) for number in range(count)]
 
 
-def test_a_pack_holds_each_part_as_it_was() -> None:
+def test_a_pack_decodes_to_its_parts() -> None:
     several = [
         packs.part("_INBOX.one.ab12", b'{"a": 1}', None),
         packs.part("_INBOX.one.cd34", b'"\\u00e4"', {"h": "1"}),
@@ -33,7 +33,7 @@ def test_a_pack_holds_each_part_as_it_was() -> None:
         (parts(2, b"1" * (packs.MAX_BYTES + 1)), [1, 1]),
     ],
 )
-def test_a_pack_has_a_bound_and_the_order_stays(several: list[packs.Part], sizes: list[int]) -> None:
+def test_packs_are_bounded_and_keep_the_order(several: list[packs.Part], sizes: list[int]) -> None:
     groups = list(packs.groups(several))
     assert [len(group) for group in groups] == sizes
     assert [part for group in groups for part in group] == several
@@ -58,6 +58,6 @@ def test_a_pack_has_a_bound_and_the_order_stays(several: list[packs.Part], sizes
         msgspec.json.encode([["ab", {}]] * (packs.MAX_PARTS + 1)),
     ],
 )
-def test_what_is_no_pack_is_not_read(data: bytes) -> None:
+def test_an_invalid_pack_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         packs.decode(data)

@@ -47,7 +47,9 @@ async def publish(connection: Connection, payload: bytes, symbol: str = "AAA") -
     return await store(connection, STREAM, subjects.fills(0, symbol), payload)
 
 
-async def test_it_yields_everything_in_order_then_what_is_new(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_yields_everything_in_order_then_what_is_new(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reader, "BATCH", 4)
     for number in range(10):
         await publish(broker.connection, b"%d" % number, f"S{number % 3}")
@@ -60,7 +62,9 @@ async def test_it_yields_everything_in_order_then_what_is_new(broker: Broker, mo
         assert tail.sequence == tail.reached == 11
 
 
-async def test_it_begins_with_the_last_of_each_subject(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_begins_with_the_last_message_of_each_subject(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reader, "MAX_SUBJECTS", 2)
     for number in range(10):
         await publish(broker.connection, b"%d" % number, f"S{number % 5}")
@@ -70,7 +74,7 @@ async def test_it_begins_with_the_last_of_each_subject(broker: Broker, monkeypat
         assert tail.reached == 10
 
 
-async def test_subjects_that_are_no_text_do_not_keep_it_from_beginning(broker: Broker) -> None:
+async def test_subjects_that_are_not_text_do_not_keep_a_reader_from_beginning(broker: Broker) -> None:
     """The broker tells of two of them as if they were one."""
     await publish(broker.connection, b"before")
     async with Raw(broker.server.url) as raw:
@@ -88,7 +92,7 @@ async def test_an_empty_stream_is_current(broker: Broker) -> None:
         await eventually(lambda: bool(seen))
 
 
-async def test_a_stream_that_holds_nothing_is_current_wherever_it_begins(broker: Broker) -> None:
+async def test_an_empty_stream_is_current_whatever_its_first_sequence(broker: Broker) -> None:
     await topology.remove(broker.connection, [STREAM])
     await topology.prepare(broker.connection, shape_of(broker.market), first_sequence=4712)
     async with following(broker, LastPerSubject()) as (tail, seen):
@@ -98,7 +102,7 @@ async def test_a_stream_that_holds_nothing_is_current_wherever_it_begins(broker:
         await eventually(lambda: bool(seen))
 
 
-async def test_what_a_stream_has_replaced_by_newer_messages_is_not_missing(broker: Broker) -> None:
+async def test_messages_replaced_by_newer_ones_are_not_missing(broker: Broker) -> None:
     """As when it was paused while a feed told thousands of prices."""
     keys = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")
     stream = await keeping_one(broker.connection)
@@ -125,7 +129,7 @@ async def test_headers_are_those_of_the_message(broker: Broker) -> None:
         assert journal.is_append(headers)
 
 
-async def test_one_subject_is_read_to_its_end_though_others_go_on(broker: Broker) -> None:
+async def test_one_subject_is_read_to_its_end_although_others_follow(broker: Broker) -> None:
     await publish(broker.connection, b"a")
     for _ in range(3):
         await publish(broker.connection, b"b", "BBB")
@@ -134,7 +138,7 @@ async def test_one_subject_is_read_to_its_end_though_others_go_on(broker: Broker
         assert [message.data for message in seen] == [b"a"]
 
 
-async def test_what_only_passes_and_is_not_stored_is_not_yielded(broker: Broker) -> None:
+async def test_a_message_that_passes_but_is_not_stored_is_not_yielded(broker: Broker) -> None:
     async with following(broker, FromSequence(1)) as (tail, seen):
         await eventually(lambda: tail.current)
         refused = {"Nats-Expected-Last-Sequence": "7"}
@@ -145,7 +149,7 @@ async def test_what_only_passes_and_is_not_stored_is_not_yielded(broker: Broker)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"1"])
-async def test_an_answer_that_makes_no_sense_is_asked_for_again(
+async def test_after_an_invalid_reply_the_request_is_repeated(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     await publish(broker.connection, b"a")
@@ -168,7 +172,7 @@ async def test_an_answer_that_makes_no_sense_is_asked_for_again(
     assert api.INVALID_REPLY._value.get() > before
 
 
-async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broker) -> None:
+async def test_a_reader_is_stale_while_the_broker_is_paused(own_broker: Broker) -> None:
     async with following(own_broker, FromSequence(1)) as (tail, seen):
         await eventually(lambda: tail.current)
         own_broker.server.signal(signal.SIGSTOP)
@@ -178,7 +182,7 @@ async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broke
         await eventually(lambda: tail.current and bool(seen))
 
 
-async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker) -> None:
+async def test_a_stream_that_was_created_again_is_reported_and_not_followed(broker: Broker) -> None:
     await publish(broker.connection, b"a")
     following = Reader(broker.connection, STREAM, FILTERS, FromSequence(1), name="test")
 
@@ -194,7 +198,7 @@ async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker) -> No
         await task
 
 
-async def test_a_market_log_opens_with_what_can_be_used_without_any_consumer(broker: Broker) -> None:
+async def test_a_market_log_bootstraps_without_any_consumer(broker: Broker) -> None:
     """And walks back from what cannot."""
     subject = subjects.quotes(0, "AAPL")
     event = {
@@ -235,7 +239,7 @@ def change_the_body(server: NatsServer, payload: bytes) -> None:
         (b"body-2", LastPerSubject(), [4, 5]),  # nobody who starts needs it
     ],
 )
-async def test_it_ends_before_a_message_that_is_not_given_out_and_says_so(
+async def test_a_reader_stops_before_a_message_that_is_not_delivered_and_reports_it(
     own_broker: Broker, damaged: bytes, start: Start, read: list[int]
 ) -> None:
     for number in range(1, 6):
@@ -246,7 +250,7 @@ async def test_it_ends_before_a_message_that_is_not_given_out_and_says_so(
     await eventually(lambda: own_broker.connection.connected)
     is_told = read != [4, 5]
     async with following(own_broker, start) as (tail, seen):
-        await eventually(lambda: tail.current or "not given out" in told(own_broker))
+        await eventually(lambda: tail.current or "not delivered" in told(own_broker))
         assert [message.sequence for message in seen] == read
         assert tail.current is not is_told
         assert ("A damaged store" in told(own_broker)) is is_told

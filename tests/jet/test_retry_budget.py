@@ -11,12 +11,12 @@ def test_pauses_grow_from_the_first() -> None:
     assert found == sorted(set(found))
 
 
-def test_while_nothing_is_answered_only_a_burst_is_sent_again() -> None:
+def test_without_replies_only_a_burst_is_resent() -> None:
     budget = RetryBudget()
     assert sum(budget.take() for _ in range(1000)) == BURST
 
 
-def test_answers_pay_for_resends_up_to_a_burst() -> None:
+def test_replies_earn_resends_up_to_a_burst() -> None:
     budget = RetryBudget()
     while budget.take():
         pass

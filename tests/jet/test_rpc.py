@@ -61,7 +61,7 @@ async def test_a_refusal_is_raised_at_the_caller_with_its_facts(broker: Broker) 
     assert (error.refusal, error.detail, error.field) == (Refusal.QUOTE_ID_REUSED, "because", "quote_id")
 
 
-async def test_nobody_there_is_unavailable(broker: Broker) -> None:
+async def test_without_an_instance_a_request_is_refused_as_unavailable(broker: Broker) -> None:
     with pytest.raises(Refused) as caught:
         await ask(broker.connection)
     assert caught.value.refusal is Refusal.UNAVAILABLE
@@ -109,7 +109,7 @@ async def test_a_handler_that_takes_too_long_is_an_unknown_outcome(
     assert given_up.is_set()
 
 
-async def test_what_reached_somebody_who_is_gone_since_is_an_unknown_outcome(
+async def test_a_request_that_reached_an_instance_that_is_gone_has_an_unknown_outcome(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When it is sent again nobody is there: that says nothing of what the first one did before it died."""
@@ -132,7 +132,7 @@ async def test_what_reached_somebody_who_is_gone_since_is_an_unknown_outcome(
         assert await eventually(refusal) is Refusal.OUTCOME_UNKNOWN
 
 
-async def test_an_instance_that_does_not_answer_costs_a_moment_and_not_the_request(
+async def test_a_request_to_an_instance_that_does_not_answer_succeeds_at_another(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of the requests go to an instance that is paused; those that get no answer are sent again."""
@@ -160,7 +160,7 @@ async def test_an_instance_that_does_not_answer_costs_a_moment_and_not_the_reque
             await ask(caller)
 
 
-async def test_a_slow_request_does_not_hold_up_others(broker: Broker) -> None:
+async def test_a_slow_request_does_not_delay_others(broker: Broker) -> None:
     release = asyncio.Event()
     seen = 0
 
@@ -179,7 +179,7 @@ async def test_a_slow_request_does_not_hold_up_others(broker: Broker) -> None:
         await first
 
 
-async def test_a_request_that_is_sent_again_while_it_is_answered_is_handled_once(
+async def test_a_request_that_is_resent_while_it_is_answered_is_handled_once(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry_budget, "FIRST", 0.02)
@@ -202,7 +202,7 @@ async def test_a_request_that_is_sent_again_while_it_is_answered_is_handled_once
     assert len(handled) == 1
 
 
-async def test_a_copy_that_comes_after_the_answer_is_told_the_same_and_another_call_is_handled_anew(
+async def test_a_late_copy_gets_the_same_answer_and_another_call_is_handled_anew(
     broker: Broker,
 ) -> None:
     handled = 0
@@ -312,7 +312,7 @@ async def answering(broker: Broker, *answers: tuple[bytes, dict[str, str]]) -> A
         yield
 
 
-async def test_an_answer_to_something_else_and_an_unreadable_one_are_passed_over_and_counted(broker: Broker) -> None:
+async def test_replies_to_other_requests_and_invalid_replies_are_ignored_and_counted(broker: Broker) -> None:
     before = UNEXPECTED.labels("unasked")._value.get()
     right = (b'{"outcome":"rejected"}', {"Quotestream-Answers": NAME})
     async with answering(broker, *NO_ANSWERS, right), broker.connect() as caller:
@@ -320,7 +320,7 @@ async def test_an_answer_to_something_else_and_an_unreadable_one_are_passed_over
     assert UNEXPECTED.labels("unasked")._value.get() >= before + len(NO_ANSWERS)
 
 
-async def test_with_no_other_answer_the_outcome_is_unknown(broker: Broker) -> None:
+async def test_if_only_such_replies_come_the_outcome_is_unknown(broker: Broker) -> None:
     async with answering(broker, *NO_ANSWERS), broker.connect() as caller:
         with pytest.raises(Refused) as caught:
             await ask(caller, timeout=0.2)
@@ -356,7 +356,7 @@ def of_numbers(count: int) -> list[str | None]:
     ]
 
 
-async def test_what_is_asked_in_the_same_moment_goes_in_one_message_and_each_has_its_own_answer(
+async def test_requests_of_the_same_moment_share_a_message_and_each_gets_its_own_answer(
     broker: Broker,
 ) -> None:
     async with serving(broker.connection, by_number), broker.connect() as caller:
@@ -370,13 +370,13 @@ async def test_what_is_asked_in_the_same_moment_goes_in_one_message_and_each_has
     assert answered.seen <= 2  # those that wait for nothing are answered in one turn
 
 
-async def test_where_nobody_is_each_of_a_pack_is_told(broker: Broker) -> None:
+async def test_without_an_instance_each_request_of_a_pack_is_refused(broker: Broker) -> None:
     async with broker.connect() as caller:
         found = await ask_many(caller, 5)
     assert [each.refusal for each in found if isinstance(each, Refused)] == [Refusal.UNAVAILABLE] * 5
 
 
-async def test_a_slow_request_does_not_hold_up_those_in_its_message(broker: Broker) -> None:
+async def test_a_slow_request_does_not_delay_the_others_of_its_pack(broker: Broker) -> None:
     release = asyncio.Event()
 
     async def handle(request: ReservationRequest) -> ReservationAnswer:
@@ -393,7 +393,7 @@ async def test_a_slow_request_does_not_hold_up_those_in_its_message(broker: Brok
         await slow
 
 
-async def test_an_instance_that_knows_no_packs_answers_what_is_sent_again(
+async def test_an_instance_that_does_not_know_packs_answers_the_resent_requests(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one of another version does, while instances are replaced one by one."""
@@ -410,7 +410,7 @@ async def test_an_instance_that_knows_no_packs_answers_what_is_sent_again(
     assert [each.outcome for each in found if isinstance(each, ReservationAnswer)] == ["rejected"] * 10
 
 
-async def test_what_says_that_it_is_a_pack_and_is_none_is_passed_over_and_counted(broker: Broker) -> None:
+async def test_an_invalid_pack_of_requests_is_ignored_and_counted(broker: Broker) -> None:
     before = UNEXPECTED.labels("pack")._value.get()
     async with serving(broker.connection, by_number), broker.connect() as caller:
         await eventually(lambda: served(caller))
@@ -422,14 +422,16 @@ async def test_what_says_that_it_is_a_pack_and_is_none_is_passed_over_and_counte
         assert broker.connection.connected
 
 
-async def test_an_answer_that_says_that_it_is_a_pack_and_is_none_is_passed_over(broker: Broker) -> None:
+async def test_an_invalid_pack_of_replies_is_ignored(broker: Broker) -> None:
     right = (b'{"outcome":"rejected"}', {"Quotestream-Answers": NAME})
     wrong = [(data, {packs.HEADER: "2"}) for data in (b"", b"{}", b'[["00",{}]]', GRANTED)]
     async with answering(broker, *wrong, right), broker.connect() as caller:
         assert (await ask(caller)).outcome == "rejected"
 
 
-async def test_who_only_looks_is_answered_one_by_one(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pack_of_a_reader_is_ignored_and_its_requests_are_answered_when_resent(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pack on a subject for readers is passed over: its parts are answered when they are sent again, alone."""
     monkeypatch.setattr(retry_budget, "FIRST", 0.05)
     before = UNEXPECTED.labels("pack")._value.get()

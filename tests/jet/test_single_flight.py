@@ -21,9 +21,7 @@ def begun(of: SingleFlight, subject: str = "s", data: bytes = b"d", reply: str =
     [("s", b"d", "a", True), ("s", b"d", "b", True), ("t", b"d", "a", False), ("s", b"e", "a", False)],
     ids=["a copy", "the same asked by another", "another subject", "another request"],
 )
-def test_the_same_bytes_on_the_same_subject_join_what_is_being_answered(
-    subject: str, data: bytes, reply: str, joins: bool
-) -> None:
+def test_the_same_bytes_on_the_same_subject_join_a_flight(subject: str, data: bytes, reply: str, joins: bool) -> None:
     under_way = SingleFlight()
     flight = begun(under_way)
     assert (under_way.join(subject, data, reply, 1.0) is None) is joins
@@ -41,7 +39,7 @@ def test_the_same_bytes_on_the_same_subject_join_what_is_being_answered(
     ],
     ids=["its caller", "its caller, late", "another caller", "ask again", "a refusal"],
 )
-def test_an_answer_is_repeated_to_the_call_that_it_was_given_to(
+def test_an_answer_is_repeated_only_to_the_call_that_got_it(
     answer: Answer, reply: str, after: float, repeated: bool
 ) -> None:
     given = SingleFlight()
@@ -50,7 +48,7 @@ def test_an_answer_is_repeated_to_the_call_that_it_was_given_to(
     assert again is answer if repeated else isinstance(again, Flight)
 
 
-def test_what_arrives_after_a_landing_is_a_flight_of_its_own() -> None:
+def test_a_request_after_the_end_of_a_flight_begins_a_new_one() -> None:
     one = SingleFlight()
     first = begun(one)
     one.complete(first, AGAIN, 1.0)
@@ -59,7 +57,7 @@ def test_what_arrives_after_a_landing_is_a_flight_of_its_own() -> None:
     assert list(one.complete(second, DONE, 2.0)) == ["a"]
 
 
-def test_only_so_many_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_kept_answers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(single_flight, "MAX_KEPT", 2)
     kept = SingleFlight()
     for reply in ("a", "b", "c"):

@@ -10,12 +10,12 @@ from support.waiting import eventually
 from wire import subjects
 
 
-def test_every_stream_that_is_declared_is_watched() -> None:
+def test_every_declared_stream_is_watched() -> None:
     declared = market()
     assert subjects.streams(declared.shards) == [stream["name"] for stream in declarations(shape_of(declared))]
 
 
-async def test_what_a_stream_holds_and_may_hold_is_told(broker: Broker) -> None:
+async def test_the_size_of_a_stream_and_its_maximum_are_reported(broker: Broker) -> None:
     stream = subjects.market_stream(0)
     await broker.connection.client.jetstream().publish(subjects.quotes(0, "AAA"), b"x" * 1000)
     watching = asyncio.create_task(stream_usage.watch(broker.connection, [stream], {}))
@@ -25,7 +25,7 @@ async def test_what_a_stream_holds_and_may_hold_is_told(broker: Broker) -> None:
     watching.cancel()
 
 
-async def test_a_stream_that_is_not_there_is_left_out(broker: Broker) -> None:
+async def test_a_missing_stream_is_skipped(broker: Broker) -> None:
     stream = subjects.market_stream(0)
     stream_usage.MAX_BYTES.labels(stream).set(0)
     watching = asyncio.create_task(stream_usage.watch(broker.connection, ["NOWHERE", stream], {}))

@@ -62,7 +62,7 @@ async def publish(connection: Connection, payload: bytes, symbol: str = "AAA") -
     return await store(connection, STREAM, subjects.fills(0, symbol), payload)
 
 
-async def test_delivers_everything_in_order_then_what_is_new(broker: Broker) -> None:
+async def test_a_tail_delivers_everything_in_order_then_what_is_new(broker: Broker) -> None:
     for number in range(1200):  # more than two batches
         await publish(broker.connection, b"%d" % number)
     follower = Follower(broker.connection, FromSequence(1))
@@ -83,7 +83,7 @@ async def test_an_empty_stream_is_current_at_once(broker: Broker) -> None:
     await follower.stop()
 
 
-async def test_what_took_the_place_of_the_last_before_a_second_try_is_no_hole(
+async def test_last_messages_replaced_before_a_second_attempt_are_no_gap(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first consumer is made and never read, as when the network fails just then."""
@@ -126,7 +126,7 @@ async def test_last_per_subject_starts_with_the_newest_of_each(broker: Broker) -
     await follower.stop()
 
 
-async def test_it_is_not_current_before_what_took_the_place_of_the_last_before_the_end(
+async def test_a_tail_is_not_current_before_a_replacement_beyond_the_reported_end(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between asking for the end and making the consumer, a newer message of a subject comes: the older one is not
@@ -155,7 +155,7 @@ async def test_it_is_not_current_before_what_took_the_place_of_the_last_before_t
     assert seen == [b"b1", b"a2"]
 
 
-async def test_from_a_time_starts_at_the_first_message_of_then(broker: Broker) -> None:
+async def test_from_a_time_starts_at_the_first_message_since_that_time(broker: Broker) -> None:
     stored = await api.get_message(broker.connection, STREAM, {"seq": await publish(broker.connection, b"before")})
     assert stored is not None
     then = stored.time + timedelta(microseconds=1)
@@ -166,7 +166,7 @@ async def test_from_a_time_starts_at_the_first_message_of_then(broker: Broker) -
     await follower.stop()
 
 
-async def test_a_lost_delivery_makes_it_start_again_after_what_it_yielded(
+async def test_after_a_lost_delivery_a_tail_continues_after_the_last_message_yielded(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a slow consumer drops shows as a hole in the consumer's own sequence."""
@@ -210,7 +210,7 @@ async def test_a_lost_last_delivery_is_noticed_by_the_heartbeat(
     await follower.stop()
 
 
-async def test_pending_messages_that_go_away_before_delivery_do_not_keep_it_stale(
+async def test_pending_messages_that_expire_before_delivery_do_not_keep_a_tail_stale(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a key whose time is over: the heartbeat says that nothing is left to deliver."""
@@ -227,7 +227,7 @@ async def test_pending_messages_that_go_away_before_delivery_do_not_keep_it_stal
     await follower.stop()
 
 
-async def test_goes_on_after_the_broker_was_killed(own_broker: Broker) -> None:
+async def test_a_tail_continues_after_the_broker_was_killed(own_broker: Broker) -> None:
     follower = Follower(own_broker.connection, FromSequence(1))
     await publish(own_broker.connection, b"a")
     await follower.until(lambda: follower.tail.current and follower.payloads == [b"a"])
@@ -244,7 +244,7 @@ async def test_goes_on_after_the_broker_was_killed(own_broker: Broker) -> None:
     await follower.stop()
 
 
-async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broker) -> None:
+async def test_a_tail_is_stale_while_the_broker_is_paused(own_broker: Broker) -> None:
     follower = Follower(own_broker.connection, FromSequence(1))
     await follower.until(lambda: follower.tail.current)
     own_broker.server.signal(signal.SIGSTOP)
@@ -260,7 +260,7 @@ async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broke
     await follower.stop()
 
 
-async def test_one_that_begins_anew_where_there_was_nothing_misses_nothing_since(
+async def test_a_tail_that_restarts_on_a_stream_that_was_empty_misses_nothing(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has read the stream up to its end, though there was nothing: it needs all that has come since."""
@@ -286,7 +286,9 @@ async def test_one_that_begins_anew_where_there_was_nothing_misses_nothing_since
     await follower.stop()
 
 
-async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_that_was_created_again_is_reported_and_not_followed(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(consumer, "SILENCE", 0.7)
     stream = subjects.POSITIONS_STREAM
     subject = subjects.position("AAA")
@@ -302,7 +304,7 @@ async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker, monke
         await finishes(follower.task)
 
 
-async def test_a_stream_made_anew_is_told_though_it_holds_more_by_then(
+async def test_a_stream_that_was_created_again_is_reported_even_if_it_is_longer(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Going on after the last sequence that was seen would skip what the new stream holds before it."""
@@ -331,13 +333,13 @@ async def test_a_stream_made_anew_is_told_though_it_holds_more_by_then(
         await finishes(follower.task)
 
 
-async def test_applied_beyond_the_streams_end_is_told(broker: Broker) -> None:
+async def test_a_start_beyond_the_streams_end_is_reported(broker: Broker) -> None:
     with pytest.raises(TailBroken):
         async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(7), name="test").batches():
             pass
 
 
-async def test_what_a_stream_has_replaced_by_newer_messages_is_not_missing(broker: Broker) -> None:
+async def test_messages_replaced_by_newer_ones_are_not_missing(broker: Broker) -> None:
     """As when it was away while a feed told thousands of prices."""
     stream, keys = await keeping_one(broker.connection), subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")
     follower = Tail(broker.connection, stream, [keys], FromSequence(1), name="test")
@@ -372,7 +374,7 @@ async def test_a_deleted_key_arrives_as_a_marker(broker: Broker, operation: str)
     await follower.stop()
 
 
-async def test_no_more_than_a_batch_is_under_way(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_at_most_one_batch_is_in_flight(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slowly it is read: what the client would hold for it stays bounded."""
     monkeypatch.setattr(consumer, "BATCH", 10)
     for number in range(50):
@@ -386,7 +388,7 @@ async def test_no_more_than_a_batch_is_under_way(broker: Broker, monkeypatch: py
     assert max(sizes) <= 10
 
 
-async def test_a_reader_that_takes_long_over_a_full_batch_is_no_silence(
+async def test_slow_processing_of_a_full_batch_is_not_taken_for_silence(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that was asked for has come, so no heartbeat is due; it would start anew, and again after each batch."""
@@ -413,7 +415,7 @@ async def test_a_reader_that_takes_long_over_a_full_batch_is_no_silence(
     assert made == 1
 
 
-async def test_messages_are_asked_for_by_the_half_batch(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_are_requested_half_a_batch_at_a_time(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "BATCH", 10)
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.tail.current)
@@ -451,7 +453,7 @@ class Told:
         return msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, state=state)
 
 
-async def test_a_follower_that_has_ended_is_behind_nothing(broker: Broker) -> None:
+async def test_a_follower_that_has_ended_has_no_lag(broker: Broker) -> None:
     """A part of a log is read, and the rest is somebody else's: it would be told as what is missing for ever."""
     for number in range(20):
         await publish(broker.connection, b"%d" % number)
@@ -470,7 +472,7 @@ def _behind(name: str) -> float | None:
     return REGISTRY.get_sample_value("quotestream_consumer_lag_messages", {"stream": STREAM, "tail": name})
 
 
-async def test_a_copy_that_is_behind_the_leader_is_not_current(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_that_lags_the_leader_is_not_current(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(monkeypatch)
     told.more = 2
     await publish(broker.connection, b"a")
@@ -484,7 +486,7 @@ async def test_a_copy_that_is_behind_the_leader_is_not_current(broker: Broker, m
     await follower.stop()
 
 
-async def test_what_does_not_match_is_reached_all_the_same(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_that_do_not_match_count_as_reached(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of the stream is a message that the tail does not ask for: a heartbeat tells that it was passed."""
     Told(monkeypatch)
     await publish(broker.connection, b"a")
@@ -495,7 +497,9 @@ async def test_what_does_not_match_is_reached_all_the_same(broker: Broker, monke
     await follower.stop()
 
 
-async def test_a_copy_that_stays_behind_is_left_for_another(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_that_keeps_lagging_is_left_for_another(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tail, "CHECK_INTERVAL", 0.2)
     told = Told(monkeypatch)
     make_consumer = tail.Tail._make_consumer
@@ -518,7 +522,7 @@ async def test_a_copy_that_stays_behind_is_left_for_another(broker: Broker, monk
     await follower.stop()
 
 
-async def test_a_copy_that_falls_behind_is_not_current_even_before_it_is_left(
+async def test_a_replica_that_starts_to_lag_is_not_current_even_before_it_is_left(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tail, "CHECK_INTERVAL", 0.2)
@@ -533,9 +537,7 @@ async def test_a_copy_that_falls_behind_is_not_current_even_before_it_is_left(
     await follower.stop()
 
 
-async def test_an_end_before_what_was_seen_is_believed_only_if_it_goes_on(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stale_end_is_believed_only_if_it_persists(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """One who led once, and does not know yet that another does, tells the end of then."""
     monkeypatch.setattr(stream_integrity, "STALE_LEADER_TIMEOUT", 0.5)
     told = Told(monkeypatch)
@@ -566,7 +568,7 @@ async def _name(connection: Connection, start: str) -> str | None:
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by its configuration", "by what the stream holds"])
-async def test_a_follower_whose_consumer_was_changed_by_another_notices_and_begins_anew(
+async def test_a_follower_whose_consumer_was_changed_notices_and_restarts(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, *, told: bool
 ) -> None:
     """It hears heartbeats all the while, and would believe for good that it misses nothing."""
@@ -611,7 +613,7 @@ def _agreeing(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
     return answered
 
 
-async def test_a_mistake_in_what_proves_a_follower_is_raised_where_it_is_read(
+async def test_a_bug_in_the_check_of_a_consumer_is_raised_to_the_reader_of_the_tail(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tail, "CHECK_INTERVAL", 0.0)

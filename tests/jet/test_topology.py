@@ -37,7 +37,7 @@ async def test_another_number_of_shards_is_refused(broker: Broker, shards: int) 
         await topology.prepare(broker.connection, dataclasses.replace(shape_of(broker.market), shards=shards))
 
 
-async def test_what_the_broker_cannot_change_is_refused_with_both_values(broker: Broker) -> None:
+async def test_a_change_that_the_broker_cannot_make_is_refused_with_both_values(broker: Broker) -> None:
     await topology.remove(broker.connection, ["POSITIONS"])
     memory = {"name": "POSITIONS", "subjects": ["positions.*"], "storage": "memory"}
     await api.request(broker.connection, "STREAM.CREATE.POSITIONS", memory, dict)
@@ -53,7 +53,7 @@ async def test_more_than_the_store_may_hold_is_refused_at_once(broker: Broker) -
         await topology.prepare(broker.connection, shape, timeout=HANG)
 
 
-async def test_copies_without_a_cluster_are_refused_at_once(broker: Broker) -> None:
+async def test_replicas_without_a_cluster_are_refused_at_once(broker: Broker) -> None:
     await topology.remove(broker.connection, ["MARKET-0"])
     shape = dataclasses.replace(shape_of(broker.market), replicas=3)
     with pytest.raises(TopologyRefused, match="replicas"):
@@ -61,7 +61,7 @@ async def test_copies_without_a_cluster_are_refused_at_once(broker: Broker) -> N
 
 
 @pytest.mark.parametrize("durable", [{}, {"durable_name": "left"}], ids=["ephemeral", "durable"])
-async def test_consumers_that_nobody_uses_go_by_themselves(broker: Broker, durable: dict[str, str]) -> None:
+async def test_idle_consumers_are_deleted_by_the_broker(broker: Broker, durable: dict[str, str]) -> None:
     """Whoever has a key of the services' account could else make so many that nobody follows any more."""
     config = {"name": "left", "ack_policy": "none", **durable}
     subject = "CONSUMER.CREATE.MARKET-0.left"

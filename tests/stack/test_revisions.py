@@ -130,7 +130,7 @@ async def test_no_bucket_is_created_if_a_quote_in_the_log_is_damaged(
     assert await prepare.run(settings) == REFUSED
     output = capsys.readouterr().out
     assert "the bucket instruments cannot be made" in output
-    assert "the last message of quotes.0.AAA is not given out: the store of MARKET-0 is damaged" in output
+    assert "the last message of quotes.0.AAA is not delivered: the store of MARKET-0 is damaged" in output
     async with own_broker.connect() as connection:
         with pytest.raises(api.ApiError, match="stream not found"):
             await api.stream_info(connection, revisions.STREAM)
