@@ -1,12 +1,12 @@
 """Quotes that are being made active: one pending quote per request, however often and by whomever it is sent.
 
-A pending quote has an activation token. It shows exposure whether only one pending quote has activated the reservation,
-which may then be deactivated if the quote does not become active. A pending quote continues while a caller waits for
-it, and ends with its commit: perhaps long after its callers were answered that the outcome is unknown. Copies of the
-request that arrive meanwhile join it; later copies begin another one. Of an asker's pending quotes only the newest
-continues: it ends earlier ones whose commit has not begun.
+A pending quote continues while a caller waits for it, and ends with its commit: perhaps long after its callers were
+answered that the outcome is unknown. Copies of the request that arrive meanwhile join it; later copies begin another
+one. Of an asker's pending quotes only the newest continues: it ends earlier ones whose commit has not begun.
 
-Each pending quote has its own token, so a late request to deactivate never undoes the activation of another one.
+Each pending quote has its own activation token. By the tokens, exposure knows whether more than one pending quote has
+activated a reservation. If only one has, and its quote does not become active, the reservation is deactivated. A late
+request to deactivate never undoes the activation of another pending quote, because its token differs.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ ACTIVATE_TIMEOUT = 2.0
 DEACTIVATE_TRIES = 5
 """Attempts to deactivate a reservation. If all fail, it expires by itself."""
 
-PAUSE = 0.2
+RETRY_PAUSE = 0.2
 """Seconds between two calls to exposure."""
 
 log = structlog.get_logger()
@@ -228,7 +228,7 @@ class PendingQuotes:
                 if refused.refusal is not Refusal.OUTCOME_UNKNOWN or not pending.waiters:
                     raise
                 log.warning("activation not answered, resending", quote_id=request.quote_id, reason=refused.detail)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_PAUSE)
 
     async def _deactivate(self, pending: PendingQuote) -> None:
         deactivate = Deactivate(reservation_id=pending.request.reservation_id, activation=pending.activation)
@@ -239,6 +239,6 @@ class PendingQuotes:
                 log.info("not deactivated", reservation_id=deactivate.reservation_id, refusal=str(refused))
                 if not refused.refusal.retryable:
                     return
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(RETRY_PAUSE)
             else:
                 return

@@ -3,8 +3,8 @@
 Every exchange projects every quote event that it folds, including those of other exchanges, so that one that dies
 leaves no old quote in the bucket. The following keeps an exchange from overwriting a newer event with an older quote:
 
-- An exchange that wrote the key last only compares the key's revision, because its next event is newer than what it
-  wrote. Every write by another exchange changes the revision.
+- The exchange that wrote the key last needs to compare only the key's revision: its next event is newer than what it
+  wrote, and a write by any other exchange would have changed the revision.
 - Otherwise it first reads the key, and then the sequence of the symbol's last quote event. It writes only if its fold
   has reached that sequence, and compares the revision that it read. The marker that an expired key leaves names no
   event, but changes the revision too.
@@ -36,7 +36,7 @@ _MARKER_TTL = 1
 LONG_WRITE = 0.5
 """Seconds after which a write counts as long. Less than the shortest TTL, after which a key may be as it was before."""
 
-PAUSE = 0.5
+RETRY_PAUSE = 0.5
 """Seconds after a failed write until the next one."""
 
 log = structlog.get_logger()
@@ -79,7 +79,7 @@ class QuotesBucket:
                     log.warning("quote not projected yet", symbol=symbol, reason=str(error))
                     self._changed.setdefault(symbol, market)
                     self._arrived.set()
-                    await asyncio.sleep(PAUSE)
+                    await asyncio.sleep(RETRY_PAUSE)
             await asyncio.sleep(pause_after(loop.time() - began))
 
     async def _project(self, market: SymbolMarket) -> None:

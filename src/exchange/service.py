@@ -97,7 +97,7 @@ class Exchange:
         """Handle `POST /orders`. `asker` is the digest of who sent it."""
         try:
             if self._stall_detector.stalled:
-                detail = "this exchange stood still, and the order may be old: nothing was done"
+                detail = "this exchange was paused, and the order may be old: nothing was done"
                 raise Refused(Refusal.UNAVAILABLE, detail)
             lane = self._lanes.listed(order.symbol)
             if lane is None:
@@ -115,7 +115,7 @@ class Exchange:
     async def _order_of_unlisted(self, order: Order, asker: str | None) -> OrderResult:
         """Handle an order for a symbol that is not known here, but may have been defined a moment ago."""
         try:
-            await self._lane_of(order.symbol)
+            await self._look_up_lane(order.symbol)
         except Refused as refused:
             count_refused(order, refused)
             raise
@@ -123,7 +123,7 @@ class Exchange:
 
     async def put_quote(self, symbol: str, request: QuoteRequest, asker: str | None = None) -> Quote:
         """Handle `PUT /quotes/{symbol}`. A newer quote of the same asker supersedes those that are still pending."""
-        lane = await self._lane_of(symbol)
+        lane = await self._look_up_lane(symbol)
         self.clock.check()
         if request.revision is not None and lane.lacks_revision(request.revision):
             await self._listings.confirm()
@@ -131,7 +131,7 @@ class Exchange:
 
     async def withdraw(self, symbol: str, quote_id: str | None = None, asker: str | None = None) -> Quote:
         """Handle `DELETE /quotes/{symbol}`. `asker` is the token or the connection that sent it."""
-        lane = await self._lane_of(symbol)
+        lane = await self._look_up_lane(symbol)
         return await lane.withdraw(quote_id, ids.asker(asker) if asker is not None else None)
 
     async def instruments(self) -> list[ListedInstrument]:
@@ -212,7 +212,7 @@ class Exchange:
         """
         self._check_ready()
         if symbol is not None:
-            await self._lane_of(symbol)
+            await self._look_up_lane(symbol)
         shards = self._market.shards
         await self._books.confirm(range(shards) if symbol is None else [subjects.shard_of(symbol, shards)])
 
@@ -238,7 +238,7 @@ class Exchange:
         self._check_ready()
         return lane
 
-    async def _lane_of(self, symbol: str) -> Lane:
+    async def _look_up_lane(self, symbol: str) -> Lane:
         """Return the lane of a symbol, even if another instance defined it only a moment ago.
 
         Raises:

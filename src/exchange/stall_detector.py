@@ -1,4 +1,4 @@
-"""Detects that the process stood still, because it or the whole machine was paused. Pure: the clock is an argument.
+"""Detects stalls: pauses of the process or of the whole machine. Pure: the clock is an argument.
 
 Requests that arrived meanwhile waited in the kernel, and look new when they are read. A sender may have given up long
 ago, and have received "rejected" from another exchange: to execute its order now would contradict that.

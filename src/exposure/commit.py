@@ -162,7 +162,7 @@ class Committer:
         """
         self._check()
         if self._closing:
-            raise Refused(Refusal.UNAVAILABLE, "stopping")
+            raise Refused(Refusal.UNAVAILABLE, "this exposure service is stopping")
         if len(self._waiting) >= MAX_WAITING:
             raise Refused(Refusal.OVERLOADED, f"{MAX_WAITING} decisions are waiting")
         reply: asyncio.Future[Decision[A]] = asyncio.get_running_loop().create_future()

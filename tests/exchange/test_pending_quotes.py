@@ -56,7 +56,7 @@ async def test_an_activation_whose_reply_is_lost_is_resent_with_its_token(
     exchange: Exchange, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await quoted(exchange)
-    monkeypatch.setattr(pending_quotes, "PAUSE", 0.01)
+    monkeypatch.setattr(pending_quotes, "RETRY_PAUSE", 0.01)
     lost = 0
 
     async def lossy(*args: Any, **options: Any) -> Any:

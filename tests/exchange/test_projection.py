@@ -201,7 +201,7 @@ async def test_a_write_that_the_broker_refuses_does_not_stop_the_projection(
     broker: Broker, bucket: QuotesBucket, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For example, a value that is larger than the bucket allows."""
-    monkeypatch.setattr(projection, "PAUSE", 0.02)
+    monkeypatch.setattr(projection, "RETRY_PAUSE", 0.02)
     config = (await api.stream_info(broker.connection, STREAM)).config
     small = {**config, "max_msg_size": 64}
     await api.request(broker.connection, f"STREAM.UPDATE.{STREAM}", small, dict)

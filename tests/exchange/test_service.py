@@ -360,7 +360,7 @@ async def test_after_a_stall_orders_are_refused_for_a_moment(broker: Broker) -> 
     async with running(broker, stall_detector=StallDetector(uptime)) as exchange:
         await quoted(exchange)
         time.sleep(STALL + 0.1)  # noqa: ASYNC251 # longer is a stall, too; nothing else runs meanwhile
-        with pytest.raises(Refused, match="stood still") as caught:
+        with pytest.raises(Refused, match="was paused") as caught:
             await exchange.order(order())
         assert caught.value.refusal is Refusal.UNAVAILABLE
 
