@@ -38,16 +38,16 @@ _encode = msgspec.json.Encoder().encode
 class Exchange:
     """The exchange, over at most `concurrency` connections. A context manager.
 
-    If there are several exchanges, attempts take them in turn: what one has not answered is sent again to the next.
+    If there are several exchanges, attempts use them in turn, so an order that one has not answered goes to the next.
 
     Args:
-        url: its base address; those of several are separated by commas.
-        concurrency: connections to each, at most.
-        stopping: once it is set, nothing is sent again.
-        history: is told of every attempt.
-        patience: seconds from an order's first attempt after which it is not sent again.
-        token: gives the bearer token to show; none if it is empty.
-        tls: what an `https://` address is asked with; None for what this machine trusts.
+        url: its base URL; those of several exchanges are separated by commas.
+        concurrency: the most connections to each exchange.
+        stopping: once it is set, no order is sent again.
+        history: the history that records every attempt.
+        patience: how long after its first attempt an order is still sent again, in seconds.
+        token: returns the bearer token to send; empty for none.
+        tls: the TLS context for `https://`; None for the machine's default.
 
     Attributes:
         trouble: why the latest attempt got no decision; empty if it got one.

@@ -12,7 +12,7 @@ MAX_INTERVALS = 240
 """The most intervals."""
 
 _STEPS_PER_DECADE = 40
-"""Latencies are rounded to so many steps per factor of ten, so a step is about 6 %."""
+"""How many steps latencies are rounded to per factor of ten. A step is about 6 %."""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):

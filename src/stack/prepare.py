@@ -37,8 +37,8 @@ async def run(settings: StackSettings) -> int:
         duplicate_window=market.id_window,
         reservation_life=market.reservation_life,
     )
-    seed, asking = keys.seed_of(settings, "operator"), tls.client_context(settings.stack)
-    async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection:
+    seed, context = keys.seed_of(settings, "operator"), tls.client_context(settings.stack)
+    async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, context) as connection:
         try:
             done = await restore_descriptions(connection, settings, shape)
             if missing := await missing_applied(connection, settings):

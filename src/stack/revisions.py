@@ -101,11 +101,11 @@ async def _of_all_shards(settings: StackSettings, of_shard: Callable[[Connection
     Raises:
         Unreadable, Refused: as for `first_sequence`.
     """
-    seed, asking = keys.seed_of(settings, "auditor"), tls.client_context(settings.stack)
+    seed, context = keys.seed_of(settings, "auditor"), tls.client_context(settings.stack)
     try:
         async with (
             asyncio.timeout(READ),
-            Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection,
+            Connection(settings.stack.url, "prepare", Health("prepare"), seed, context) as connection,
         ):
             return max(await asyncio.gather(*(of_shard(connection, shard) for shard in range(settings.market.shards))))
     except api.NO_REPLY as error:

@@ -19,8 +19,8 @@ async def main() -> None:
     logs.configure("ui", settings.stack.log_level)
     access = Access.of(settings.stack)
     health = Health("ui", *PARTS)
-    seed, asking = settings.stack.nats_seed("ui"), tls.client_context(settings.stack)
-    connection = Connection(settings.stack.url, "ui", health, seed, asking)
+    seed, context = settings.stack.nats_seed("ui"), tls.client_context(settings.stack)
+    connection = Connection(settings.stack.url, "ui", health, seed, context)
     service = UiService(settings, connection, health, utc_now)
     access.use_clock(service.clock)
     app = create_app(

@@ -124,7 +124,8 @@ class Access:
             if not bearer.roles:
                 raise Refused(Refusal.UNAUTHENTICATED, "send one as Authorization: Bearer")
             if not bearer.roles & roles:
-                raise Refused(Refusal.FORBIDDEN, f"it requires the role {' or '.join(sorted(roles)) or 'of nobody'}")
+                needed = f"it requires the role {' or '.join(sorted(roles))}" if roles else "no role permits it"
+                raise Refused(Refusal.FORBIDDEN, needed)
             if changes and bearer.rate is not None and not bearer.rate.take(time.monotonic()):
                 raise Refused(
                     Refusal.TOO_OFTEN, "the token's rate is used up for now", retry_after=bearer.rate.retry_after()

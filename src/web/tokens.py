@@ -31,7 +31,7 @@ RELOAD_INTERVAL = 1.0
 """How long the folder is assumed to be unchanged after a check, in seconds."""
 
 SESSION_LIFETIME = 12 * 3600
-"""How long a page that was given a token stays signed in, in seconds."""
+"""How long a page stays signed in, in seconds."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 
 class Rate:
-    """A rate limit of one token: so many requests per second, and as many in one burst."""
+    """A rate limit: a token bucket that permits `per_second` requests per second, and as many in one burst."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second

@@ -40,7 +40,7 @@ def fills(shard: int, symbol: str) -> str:
 
 
 def market_head(shard: int, symbol: str) -> str:
-    """Return the filter whose head every append to one symbol's market log is compared with.
+    """Return the subject filter of one symbol's market log. Appends are compared with the last message that matches it.
 
     All writers must send this identical string.
     """
@@ -69,7 +69,10 @@ def loss_key(symbol: str | None, *, paused: bool) -> str:
 
 
 def loss_head(symbol: str | None) -> str:
-    """Return the filter with whose head every append to a `loss_key` of a symbol, or (None) of all, is compared."""
+    """Return the subject filter of both `loss_key`s of a symbol, or (None) of all.
+
+    Appends are compared with the last message that matches it.
+    """
     return bucket_key(SWITCHES_BUCKET, "loss.*" if symbol is None else f"loss.*.{symbol}")
 
 
