@@ -15,6 +15,7 @@ from audit.check import Check
 from audit.findings import Verdict
 from recorded.replay import Book, Place, Replay
 from recorded.reservations import Grant, Reservations
+from recorded.revisions import Revisions
 from wire.quotes import QuoteActivated, QuoteEvent
 from wire.reservations import ReservationRecord
 
@@ -34,19 +35,23 @@ class Reserved(Check):
         reservations: Reservations,
         granted: Mapping[str, Grant],
         known_from: datetime = ALWAYS,
+        revisions: Revisions | None = None,
     ) -> None:
         """Take what quotes are compared with.
 
         Args:
-            lifetime: of a reservation.
+            lifetime: of a quote, where `revisions` do not have it.
             grace: more than exposure's time may be ahead of the broker's. A quote becomes active when the broker stores
                 it; the exchange's `activated_at` is not used, because it is by a third clock.
             reservations: the content of exposure's log.
             granted: the grants in exposure's log files, by quote id.
-            known_from: the time since which the settings with the lifetime of reservations are known.
+            known_from: the time since which the settings with the lifetime of quotes are known.
+            revisions: the terms in force, with the lifetime of quotes; none are known by default.
         """
         super().__init__()
-        self._longest = lifetime + grace
+        self._lifetime = lifetime
+        self._grace = grace
+        self._revisions = revisions or Revisions()
         self._reservations = reservations
         self._granted = granted
         self._known_from = known_from
@@ -60,12 +65,14 @@ class Reserved(Check):
         if not isinstance(event, QuoteActivated):
             return
         lives = event.expires_at - at.time
+        defined = self._revisions.quote_ttl(at.time)
+        longest = (defined or self._lifetime) + self._grace
         if event.expires_at <= event.activated_at:
             self._add_finding(at, event, "became active when its reservation had expired")
-        elif lives > self._longest and at.time < self._known_from:
+        elif lives > longest and defined is None and at.time < self._known_from:
             self._unjudged += 1
-        elif lives > self._longest:
-            most = f"with all tolerance a reservation lives {self._longest.total_seconds():g} s"
+        elif lives > longest:
+            most = f"with all tolerance a reservation lives {longest.total_seconds():g} s"
             self._add_finding(at, event, f"expires {lives.total_seconds():g} s after it became active; {most}")
         record = self._reservations.records.get(event.reservation_id)
         if record is not None and record.version == event.version:

@@ -151,7 +151,7 @@ def _checks(
         completeness,
         OneActive(),
         PerEpoch(epochs, limit, remembers=True),
-        Reserved(lifetime, grace, reservations, granted, known_from),
+        Reserved(lifetime, grace, reservations, granted, known_from, revisions),
         OnTheActiveQuote(grace),
         WithinQuantity(),
         OncePerOrder(window),

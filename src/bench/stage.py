@@ -67,8 +67,9 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.symbols = list(symbols)
-        ours = {"MARKET_LIMIT": LIMIT, "MARKET_QUOTE_TTL": 3600, "STACK_LOG_LEVEL": "warning"}
-        self._environ = environment(folder, symbols, size=size, **{**ours, **settings})
+        ours = {"MARKET_LIMIT": LIMIT, "MARKET_QUOTE_TTL": 3600, "STACK_LOG_LEVEL": "warning", **settings}
+        ours.setdefault("MARKET_MAX_QUOTE_TTL", max(60, float(str(ours["MARKET_QUOTE_TTL"]))))
+        self._environ = environment(folder, symbols, size=size, **ours)
         self.settings: StackSettings = read(self._environ)
         self._spare_port = self.settings.ports["exchange"] + 1  # `free_ports` leaves room for two above each
         for server in self.settings.nats_servers:

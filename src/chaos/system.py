@@ -61,6 +61,7 @@ class System:
         ours = {
             "MARKET_LIMIT": LIMIT,
             "MARKET_QUOTE_TTL": QUOTE_TTL,
+            "MARKET_MAX_QUOTE_TTL": QUOTE_TTL,
             "MARKET_GRACE": GRACE,
             "MARKET_ID_WINDOW": ID_WINDOW,
             "MARKET_MAX_BYTES": 64 * 1024 * 1024,

@@ -102,6 +102,7 @@ class Limits:
         symbols: Collection[str],
         usage: Usage | None = None,
         *,
+        longest: timedelta | None = None,
         grant_ttl: timedelta = GRANT_TTL,
         share: int | None = None,
     ) -> None:
@@ -113,24 +114,27 @@ class Limits:
             grace: how much longer an activated reservation counts.
             symbols: the traded symbols.
             usage: the fold to decide on; by default, an empty one.
+            longest: the longest lifetime that any instance may give to a quote; by default, `lifetime`.
             grant_ttl: how long a reservation counts that no exchange activates; at most `lifetime`.
             share: the lots of each symbol's share; by default, all symbols have equal shares.
         """
-        self.usage = usage or Usage(lifetime, grace)
+        self.usage = usage or Usage(longest or lifetime, grace)
         self._limit = limit
         self._lifetime = lifetime
         self._grace = grace
         self._symbols = frozenset(symbols)
         self._share = share or fair_share(limit, max(1, len(self._symbols)))
-        self._grant_ttl = min(grant_ttl, lifetime)
+        self._grant_ttl = grant_ttl
 
-    def relist(self, limit: int, shares: int, symbols: Collection[str]) -> None:
-        """Set the limit, the number of shares into which it is divided, and the traded symbols.
+    def relist(self, limit: int, shares: int, symbols: Collection[str], lifetime: timedelta) -> None:
+        """Set the limit, the number of shares into which it is divided, the traded symbols, and the lifetime of quotes
+        that are activated from now on.
 
         Existing reservations still count: after the limit is lowered, nothing is granted until enough of them have
         ended.
         """
         self._limit = limit
+        self._lifetime = lifetime
         self._symbols = frozenset(symbols)
         self._share = fair_share(limit, shares)
 
@@ -201,7 +205,7 @@ class Limits:
             state="active",
             granted_at=now,
             activated_at=None,
-            expires_at=now + self._grant_ttl,
+            expires_at=now + min(self._grant_ttl, self._lifetime),
             outcome="reduced" if reason else "granted",
             reason=reason,
             asked_bid_quantity=request.bid_quantity,

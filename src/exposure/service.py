@@ -95,6 +95,7 @@ class ExposureService:
             market.quote_lifetime,
             timedelta(seconds=market.grace),
             market.symbols,
+            longest=market.longest_quote,
             grant_ttl=timedelta(seconds=settings.grant_ttl),
         )
         self._connection = connection
@@ -147,8 +148,10 @@ class ExposureService:
     def _relist(self, _: Mapping[str, Listing]) -> None:
         """Apply changed instruments and terms."""
         definitions = self._listings.definitions
-        if definitions.terms is not None:
-            self.limits.relist(definitions.terms.limit, definitions.terms.shares, definitions.symbols)
+        terms = definitions.terms
+        if terms is not None:
+            lifetime = timedelta(seconds=terms.quote_ttl)
+            self.limits.relist(terms.limit, terms.shares, definitions.symbols, lifetime)
 
     async def stop(self) -> None:
         """Refuse new requests, and wait until those under way are answered."""

@@ -46,17 +46,17 @@ class Usage:
         unreadable_until: until when a reservation in a message that could not be read may still count.
         total: the lots in use over all symbols.
         changed: the ids of reservations that have changed, ended or expired since the projection last cleared it.
-        lifetime: how long an activated reservation lives.
+        longest: the longest time that an activated reservation can live.
         grace: how much longer it counts.
     """
 
-    def __init__(self, lifetime: timedelta, grace: timedelta) -> None:
+    def __init__(self, longest: timedelta, grace: timedelta) -> None:
         self.head = 0
         self.time = _LONG_AGO
         self.unreadable_until = _LONG_AGO
         self.total = NO_LOTS
         self.changed: dict[str, None] = {}
-        self.lifetime = lifetime
+        self.longest = longest
         self.grace = grace
         self._records: dict[str, ReservationRecord] = {}
         self._deadlines: list[tuple[datetime, str]] = []
@@ -85,7 +85,7 @@ class Usage:
 
     def assume_lost(self, time: datetime) -> None:
         """Note that messages of exposure's log that were stored up to `time` may be lost."""
-        self.unreadable_until = max(self.unreadable_until, time + self.lifetime + self.grace)
+        self.unreadable_until = max(self.unreadable_until, time + self.longest + self.grace)
 
     def advance_time(self, time: datetime) -> list[Reservation]:
         """Advance the log's time to `time`. Return the reservations that were live and expire by it."""
@@ -263,7 +263,7 @@ class Draft(Usage):
     """The fold as it will be once the records of a batch that were decided so far are in the log."""
 
     def __init__(self, base: Usage) -> None:
-        super().__init__(base.lifetime, base.grace)
+        super().__init__(base.longest, base.grace)
         self._base = base
         self.head = base.head
         self.time = base.time

@@ -25,7 +25,7 @@ FORMING_TIMEOUT = 20.0
 """Seconds for which a cluster may find no place for a stream, because its servers are still joining."""
 
 SPARE_AGE = 60.0
-"""Seconds that exposure's log keeps a message beyond twice the time for which it counts."""
+"""Seconds that exposure's log keeps a message beyond the time for which it can count."""
 
 CONSUMER_IDLE_TIMEOUT = 60.0
 """Seconds after which the broker deletes a consumer that nobody uses, so that nobody has to delete it by hand."""
@@ -53,7 +53,8 @@ class Shape:
         replicas: how many servers hold a replica of each stream and bucket.
         max_bytes: the largest size of one shard, in bytes.
         duplicate_window: seconds for which a deduplication id is remembered.
-        reservation_life: seconds after which a reservation no longer counts: the quote's lifetime and the grace.
+        reservation_life: seconds after which a reservation no longer counts: the longest lifetime of a quote, and the
+            grace.
     """
 
     shards: int
@@ -120,7 +121,7 @@ def _positions(shape: Shape) -> dict[str, Any]:
 
 def _exposure(shape: Shape) -> dict[str, Any]:
     """Exposure's log: drops messages that no longer count, and refuses appends when it is full."""
-    kept = max(2 * shape.reservation_life + SPARE_AGE, shape.duplicate_window)
+    kept = max(shape.reservation_life + SPARE_AGE, shape.duplicate_window)
     return _stream(
         shape,
         subjects.EXPOSURE_STREAM,

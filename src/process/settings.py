@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from process.installation import COMMAND, bundled_file
-from wire.definitions import Terms, listing_of
+from wire.definitions import Terms, check_quote_ttl, listing_of
 from wire.fields import Symbol
 from wire.instruments import Instrument, Listing
 from wire.units import FieldError, check_max_loss
@@ -51,6 +51,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         limit: the global limit, in lots, on each side over all active quotes.
         quote_ttl: the lifetime of a quote, in seconds.
+        max_quote_ttl: the largest value that `quote_ttl` can be changed to while services run, in seconds.
         grace: how much longer than its quote a reservation lives, in seconds. It covers the differences between
             services' clocks, and a commit in flight.
         id_window: how long an order id is remembered, in seconds.
@@ -65,6 +66,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
     quote_ttl: Seconds = 30.0
+    max_quote_ttl: Seconds = 60.0
     grace: Seconds = 2.0
     id_window: Seconds = 120.0
     shards: Annotated[int, Meta(ge=1, le=64)] = 4
@@ -80,6 +82,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.max_gross is not None and self.max_gross < len(self.symbols):
             raise FieldError("max_gross", f"must be at least {len(self.symbols)}, one lot for each symbol")
         check_max_loss("max_loss", self.max_loss)
+        check_quote_ttl(self.quote_ttl, self.max_quote_ttl)
 
     @property
     def listings(self) -> dict[str, Listing]:
@@ -96,19 +99,25 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             grace=self.grace,
             id_window=self.id_window,
             shards=self.shards,
+            max_quote_ttl=self.max_quote_ttl,
             max_gross=self.max_gross,
             max_loss=self.max_loss,
         )
 
     @property
     def quote_lifetime(self) -> timedelta:
-        """The lifetime of a quote."""
+        """The lifetime of a quote, until the bucket `instruments` defines it."""
         return timedelta(seconds=self.quote_ttl)
 
     @property
+    def longest_quote(self) -> timedelta:
+        """The longest that a quote may live, whatever the bucket `instruments` defines."""
+        return timedelta(seconds=self.max_quote_ttl)
+
+    @property
     def reservation_life(self) -> float:
-        """How long a reservation counts, in seconds: the quote's lifetime plus the grace."""
-        return self.quote_ttl + self.grace
+        """How long a reservation can count, in seconds: the longest lifetime of a quote plus the grace."""
+        return self.max_quote_ttl + self.grace
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

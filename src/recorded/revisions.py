@@ -6,6 +6,7 @@ were in force before it, from those revisions on.
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from wire import references
 from wire.definitions import KEPT, Terms, definition, in_force, listing_of, symbol_of
 from wire.instruments import Instrument, Listing
 from wire.references import REFERENCES, Reference
+
+HEARD = timedelta(seconds=60)
+"""An exposure service that decides knows all terms that were defined longer ago than this."""
 
 
 class _TermsRevision(NamedTuple):
@@ -136,13 +140,23 @@ class Revisions:
         This is the limit in force, or an earlier larger one under which a reservation was granted that may still live.
         """
         most: int | None = None
-        until: datetime | None = None  # when the terms were replaced
-        for each in reversed(self._terms):
-            if each.time > time:
-                continue
-            life = timedelta(seconds=each.terms.quote_ttl + each.terms.grace)
-            if until is not None and until + life < time:
-                break
-            most = max(most or 0, each.terms.limit)
-            until = each.time
+        life = 0.0  # of what was granted under these terms, and perhaps activated under later ones
+        for each, until in self._until(time):
+            life = max(life, each.terms.quote_ttl + each.terms.grace)
+            if until is None or until + timedelta(seconds=life) >= time:
+                most = max(most or 0, each.terms.limit)
         return most
+
+    def quote_ttl(self, time: datetime) -> timedelta | None:
+        """The longest lifetime that a quote activated at that time may have: `quote_ttl` then, or up to `HEARD`
+        before. None if no terms were in force."""
+        lives = [each.terms.quote_ttl for each, until in self._until(time) if until is None or until + HEARD >= time]
+        return timedelta(seconds=max(lives)) if lives else None
+
+    def _until(self, time: datetime) -> Iterator[tuple[_TermsRevision, datetime | None]]:
+        """The terms in force at that time, and all before them, newest first; each with the time it was replaced."""
+        until: datetime | None = None
+        for each in reversed(self._terms):
+            if each.time <= time:
+                yield each, until
+                until = each.time

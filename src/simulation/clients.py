@@ -6,7 +6,7 @@ from pathlib import Path
 from simulation.bookers import Bookers
 from simulation.careless import Careless
 from simulation.client_process import ClientProcess
-from simulation.definers import Definers, Feeds
+from simulation.definers import Definers, Feeds, Lifetimes
 from simulation.forgers import Forgers
 from simulation.hoarders import Hoarders
 from simulation.operators import Operators
@@ -42,6 +42,7 @@ class Clients(ClientProcess):
         self.careless = Careless(self, lambda: self.traders.filled)
         self._forgers = Forgers(self)
         self.definers = Definers(self)
+        self._lifetimes = Lifetimes(self)
         self._feeds = Feeds(self)
         self._readers = Readers(self)
         self._resumers = Resumers(self)
@@ -59,6 +60,7 @@ class Clients(ClientProcess):
             (self.careless, plan.careless_rate),
             (self._forgers, plan.forge_rate),
             (self.definers, plan.define_rate),
+            (self._lifetimes, plan.ttl_rate),
             (self._feeds, plan.refer_rate),
             (self._resumers, plan.resume_rate),
         )

@@ -1,12 +1,18 @@
-"""Clients that change instruments while everything runs, and feeds that send reference prices."""
+"""Clients that change instruments and terms while everything runs, and feeds that send reference prices."""
 
+import contextlib
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from msgspec.structs import replace
 
+from jet import definition_log
+from jet.connection import Connection
 from simulation.client_process import ClientProcess
+from simulation.world import Process
+from wire.definitions import Change, Definitions, changes
+from wire.errors import Refused
 from wire.references import PutReferences
 
 
@@ -32,6 +38,40 @@ class Definers:
 
         self._host.world.trace.add("client", "asks", f"that {symbol} be around {moved}")
         await self._host.request(self._host.one_of("exchange"), define, 3.0)
+
+
+class Lifetimes:
+    """An operator that changes how long quotes live."""
+
+    def __init__(self, host: ClientProcess) -> None:
+        self._host = host
+        self._changing = False
+
+    async def work(self) -> None:
+        """Change it until the process ends."""
+        async for _ in self._host.every(self._host.system.plan.ttl_rate):
+            if not self._changing:
+                self.change()
+
+    def change(self) -> None:
+        """Make quotes that become active from now on live longer, or shorter."""
+        quote_ttl = self._host.system.plan.quote_ttl * self._host.random.choice((0.5, 1.0, 2.0))
+
+        def wanted(known: Definitions) -> list[Change]:
+            return changes(known, replace(known.terms, quote_ttl=quote_ttl) if known.terms is not None else None, {})
+
+        async def define(connection: Connection) -> None:
+            with contextlib.suppress(Refused):
+                await definition_log.define(connection, wanted)
+
+        def ended(_: Process, error: BaseException | None) -> None:
+            self._changing = False
+            if error is not None:
+                self._host.wrong.append(f"an operator failed: {error!r}")
+
+        self._changing = True
+        self._host.world.trace.add("client", "asks", f"that quotes live {quote_ttl:g} s")
+        self._host.system.begin_program("lifetime", define, "operator", ended)
 
 
 class Feeds:

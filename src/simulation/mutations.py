@@ -241,7 +241,7 @@ MUTATIONS = [
     Mutation(
         "a reservation that no quote uses lives as long as a quote",
         "exposure/limits.py",
-        "expires_at=now + self._grant_ttl,",
+        "expires_at=now + min(self._grant_ttl, self._lifetime),",
         "expires_at=now + self._lifetime,",
     ),
     Mutation(

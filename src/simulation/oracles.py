@@ -23,7 +23,7 @@ from simulation.reservation_oracle import ReservationOracle
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
 from wire import subjects
-from wire.definitions import Definitions
+from wire.definitions import TERMS, Definitions
 from wire.fields import DECODE_ERRORS
 from wire.ids import NEVER
 from wire.instruments import Instrument
@@ -128,9 +128,7 @@ class Monitor:
         on_switch: called with each pause (True) and resume (False) in the log.
     """
 
-    def __init__(
-        self, world: World, limit: int, lifetime: float, grace: float, symbols: Mapping[str, Instrument]
-    ) -> None:
+    def __init__(self, world: World, limit: int, grace: float, symbols: Mapping[str, Instrument]) -> None:
         self.wrong: list[str] = []
         self.symbols = {symbol: Symbol() for symbol in symbols}
         self.most = 0
@@ -144,7 +142,7 @@ class Monitor:
         self.sent: dict[str, float] = {}
         self.on_fill: Callable[[str], None] = lambda _: None
         self.on_switch: Callable[[bool], None] = lambda _: None
-        self.reservations = ReservationOracle(self.symbols, limit, lifetime, grace, self._violation)
+        self.reservations = ReservationOracle(self.symbols, limit, grace, self._violation)
         self._definitions = Definitions()
         self.losses = LossOracle(self.symbols, self._definitions, self._violation)
         self._revisions = Revisions()
@@ -198,6 +196,8 @@ class Monitor:
             if why := self._definitions.apply(message.seq, key, message.data):
                 self._violation(f"{message.subject} #{message.seq} is not a valid definition: {why}")
             self._revisions.add(message.seq, now, key, message.data)
+            if key == TERMS and self._definitions.terms is not None:
+                self.reservations.agreed(self._definitions.terms.quote_ttl, now)
         elif stream.name == SWITCHES and message.subject != KEY:
             self.losses.stored(message, self._world.now)
         elif stream.name == SWITCHES:

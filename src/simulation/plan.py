@@ -86,6 +86,9 @@ STORMY = 0.15
 REDEFINING = 0.25
 """The share of short seeds in which instruments change."""
 
+LIVES = 0.15
+"""The share of short seeds in which the lifetime of quotes changes."""
+
 FEEDING = 0.2
 """The share of short seeds in which feeds send reference prices."""
 
@@ -158,6 +161,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         careless_rate: requests that the protocol forbids.
         forge_rate: messages that an attacker without write permission misdirects.
         define_rate: changes of an instrument.
+        ttl_rate: changes of the lifetime of quotes, to twice `quote_ttl` at most.
         refer_rate: messages of feeds with reference prices.
         resume_rate: checks of an operator, at each of which about half of the pauses for losses are resumed.
         max_loss: the loss, in money, at which a symbol is paused; twice that for all symbols together; 0 for no limit.
@@ -196,6 +200,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     careless_rate: float = 0.0
     forge_rate: float = 0.0
     define_rate: float = 0.0
+    ttl_rate: float = 0.0
     refer_rate: float = 0.0
     resume_rate: float = 0.0
     max_loss: int = 0
@@ -206,6 +211,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return Market(
             limit=self.limit,
             quote_ttl=self.quote_ttl,
+            max_quote_ttl=2 * self.quote_ttl if self.ttl_rate else self.quote_ttl,
             grace=self.grace,
             id_window=self.id_window,
             shards=self.shards,
@@ -320,6 +326,9 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     defines = random.Random(f"{seed}/define")
     if not is_long and defines.random() < REDEFINING:
         drawn["define_rate"] = _log_uniform(defines, 0.05, 5.0)
+    lives = random.Random(f"{seed}/lives")
+    if not is_long and lives.random() < LIVES:
+        drawn["ttl_rate"] = _log_uniform(lives, 0.02, 0.5)
     refers = random.Random(f"{seed}/refer")
     if not is_long and refers.random() < FEEDING:
         drawn["refer_rate"] = _log_uniform(refers, 0.1, 15.0)

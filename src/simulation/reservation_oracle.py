@@ -4,7 +4,7 @@ It shares no code with the folds by which exposure decides.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import msgspec
@@ -16,6 +16,12 @@ _records = msgspec.json.Decoder(list[ReservationRecord])
 
 _KEPT = 4
 """For how many of its lifetimes a reservation's record is kept here after it has expired."""
+
+_HEARD = timedelta(seconds=60)
+"""An exposure service that decides knows all terms that were defined longer ago than this."""
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_ALWAYS = datetime.max.replace(tzinfo=UTC) - _HEARD
 
 _UNUSED = timedelta(seconds=1)
 """The lifetime of a reservation that no quote uses: the default of `grant_ttl`."""
@@ -50,18 +56,21 @@ class ReservationOracle:
         runs_alone: whether only one exchange has run since a time, without a restart.
     """
 
-    def __init__(
-        self, books: Mapping[str, Book], limit: int, lifetime: float, grace: float, violation: Callable[[str], None]
-    ) -> None:
+    def __init__(self, books: Mapping[str, Book], limit: int, grace: float, violation: Callable[[str], None]) -> None:
         self._books = books
         self._limit = limit
-        self._lifetime = timedelta(seconds=lifetime)
+        self._lifetimes: dict[timedelta, datetime] = {}
         self._grace = timedelta(seconds=grace)
         self.runs_alone: Callable[[datetime], bool] = lambda _: False
         self._violation = violation
         self._records: dict[str, ReservationRecord] = {}  # ordered by their last decisions
         self._holding: dict[str, ReservationRecord] = {}
         self._regranted: set[str] = set()  # granted more than once: a request meant for one grant may reach another
+
+    def agreed(self, quote_ttl: float, now: datetime) -> None:
+        """Note terms by which a quote lives for that many seconds."""
+        self._lifetimes = {lifetime: min(until, now) for lifetime, until in self._lifetimes.items()}
+        self._lifetimes[timedelta(seconds=quote_ttl)] = _ALWAYS
 
     def appended(self, data: bytes, now: datetime) -> None:
         """Check a message that was appended to exposure's log."""
@@ -104,7 +113,7 @@ class ReservationOracle:
         if changed:
             self._violation(f"{name} is changed: {', '.join(changed)}")
         if before.activated_at is None and after.activated_at is not None:
-            if after.expires_at != after.activated_at + self._lifetime:
+            if self._lifetimes.get(after.expires_at - after.activated_at, _NEVER) + _HEARD < now:
                 self._violation(f"{name} is activated at {after.activated_at}, but expires at {after.expires_at}")
         elif after.expires_at != before.expires_at:
             self._violation(f"{name} expires at {after.expires_at}, not at {before.expires_at}")

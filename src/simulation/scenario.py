@@ -67,7 +67,7 @@ class Scenario:
         self.world.busy, self.world.busy_for = plan.busy, plan.busy_for
         self.folder = folder
         self.system = System(self.world, plan, folder)
-        self.monitor = Monitor(self.world, plan.limit, plan.quote_ttl, plan.grace, plan.market.symbols)
+        self.monitor = Monitor(self.world, plan.limit, plan.grace, plan.market.symbols)
         self.system.broker.on_store.append(self.monitor.stored)
         self.system.broker.on_rewind.append(self.monitor.rewound)
         self.clients = Clients(self.system, folder, self.monitor)
@@ -103,7 +103,7 @@ class Scenario:
         self.nemesis.end()
         self.world.trace.add("RUN", "healed", f"{len(self.plan.faults)} faults")
         self.clients.stop()
-        patience = RECOVERED_WITHIN + self.plan.quote_ttl
+        patience = RECOVERED_WITHIN + self.plan.market.max_quote_ttl
         self._until(self._unanswered, patience, "clients wait for answers")
         self._resume("the switch cannot be set after the last fault")
         self._until(self._not_settled, patience, "the system does not settle")

@@ -213,6 +213,24 @@ class System:
         """Return the instances of a service."""
         return [instance for instance in self.instances.values() if instance.kind == kind]
 
+    def begin_program(
+        self,
+        name: str,
+        main: Callable[[Connection], Coroutine[Any, Any, None]],
+        user: str,
+        over: Callable[[Process, BaseException | None], None],
+    ) -> Process:
+        """Start something else on a connection of its own; `over` is called when it ends."""
+        process = Process(self.world, name, Clock(self.world), 1)
+        client = SimClient(process, self.broker, user, lambda: True)
+
+        async def program() -> None:
+            async with Connection("nats://simulated", user, Health(name), client=client) as connection:
+                await main(connection)
+
+        process.start(program(), over)
+        return process
+
     def run_program(
         self, name: str, main: Callable[[Connection], Coroutine[Any, Any, None]], user: str, seconds: float
     ) -> None:
@@ -221,19 +239,13 @@ class System:
         Raises:
             TimeoutError: it has not returned after so many seconds.
         """
-        process = Process(self.world, name, Clock(self.world), 1)
-        client = SimClient(process, self.broker, user, lambda: True)
         ended: list[BaseException | None] = []
-
-        async def program() -> None:
-            async with Connection("nats://simulated", user, Health(name), client=client) as connection:
-                await main(connection)
 
         def on_end(_: Process, error: BaseException | None) -> None:
             ended.append(error)
             self.world.stop()
 
-        process.start(program(), on_end)
+        process = self.begin_program(name, main, user, on_end)
         until = self.world.now + seconds
         self.world.run(until)
         while not ended and self.world.events and self.world.now < until:

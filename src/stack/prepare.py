@@ -17,7 +17,7 @@ from stack.log_check import find_gap, missing_applied
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read, streams_in
 from wire import subjects
-from wire.definitions import TIMES, Change, Definitions, changes, differing_times
+from wire.definitions import Change, Definitions, changes, differing_times, times
 from wire.errors import Refused
 
 
@@ -106,10 +106,13 @@ async def set_times(connection: Connection, market: Market) -> list[str]:
         raise TopologyRefused(
             f"{'; '.join(differs)}, as is defined, and {', '.join(running)} runs: stop every service, then start again"
         )
-    times = {name: getattr(market.terms, name) for name in TIMES}
+    if known.terms is not None and known.terms.quote_ttl > market.max_quote_ttl:
+        defined = f"quote_ttl is defined as {known.terms.quote_ttl:g}"
+        raise TopologyRefused(f"max_quote_ttl is {market.max_quote_ttl:g}, and {defined}: lower that first")
+    fixed = times(market.terms)
 
     def change(known: Definitions) -> list[Change]:
-        return changes(known, replace(known.terms, **times) if known.terms is not None else None, {}, stopped=True)
+        return changes(known, replace(known.terms, **fixed) if known.terms is not None else None, {}, stopped=True)
 
     await definition_log.define(connection, change)
     return [f"defined: {each}" for each in differs]

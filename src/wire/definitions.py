@@ -43,10 +43,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         limit: the global limit, in lots, on each side over all active quotes.
         shares: the number of equal shares into which the limit is divided; at least the number of instruments that are
             not delisted. Each of them is entitled to one share.
-        quote_ttl: the lifetime of a quote, in seconds.
+        quote_ttl: the lifetime of a quote, in seconds; at most `max_quote_ttl`.
         grace: how much longer than its quote a reservation lives, in seconds.
         id_window: how long an order id is remembered, in seconds.
         shards: the number of streams of the market log; fixed when the streams are created.
+        max_quote_ttl: the largest value that `quote_ttl` can take while services run, in seconds, so that no reservation
+            counts for longer than this and the grace. None, as in terms of earlier versions: `quote_ttl` itself.
         max_gross: the largest sum of all positions, long and short alike, in lots, to which quotes may lead. Each
             instrument may hold an equal share of it. None: no limit.
         max_loss: the loss of all instruments together, in money, at which makers stop quoting all of them until a
@@ -59,21 +61,43 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     grace: Seconds
     id_window: Seconds
     shards: Annotated[int, Meta(ge=1, le=64)]
+    max_quote_ttl: Seconds | None = None
     max_gross: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     max_loss: Decimal | None = None
 
     def __post_init__(self) -> None:
         check_max_loss("max_loss", self.max_loss)
+        check_quote_ttl(self.quote_ttl, self.longest_quote)
+
+    @property
+    def longest_quote(self) -> float:
+        """The longest that a quote may live under these terms or any that replaced them while services ran."""
+        return self.quote_ttl if self.max_quote_ttl is None else self.max_quote_ttl
 
 
-TIMES = ("quote_ttl", "grace", "id_window")
+def check_quote_ttl(quote_ttl: float, longest: float) -> None:
+    """Refuse a `quote_ttl` of more than `max_quote_ttl`.
+
+    Raises:
+        FieldError: naming `quote_ttl`.
+    """
+    if quote_ttl > longest:
+        raise FieldError("quote_ttl", f"must be at most `max_quote_ttl`, which is {longest:g}")
+
+
+TIMES = ("max_quote_ttl", "grace", "id_window")
 """Terms that may change only while nothing runs, because earlier decisions still depend on the old values."""
 
 
 def differing_times(one: Terms, other: Terms) -> list[str]:
     """Describe each of `TIMES` in which two terms differ, with both values."""
-    pairs = ((name, getattr(one, name), getattr(other, name)) for name in TIMES)
-    return [f"{name} is {mine:g}, and not {others:g}" for name, mine, others in pairs if mine != others]
+    mine, others = times(one), times(other)
+    return [f"{name} is {mine[name]:g}, and not {others[name]:g}" for name in TIMES if mine[name] != others[name]]
+
+
+def times(terms: Terms) -> dict[str, float]:
+    """The values of `TIMES`, in seconds."""
+    return {"max_quote_ttl": terms.longest_quote, "grace": terms.grace, "id_window": terms.id_window}
 
 
 class Defined(NamedTuple):
@@ -258,10 +282,11 @@ def changes(
     terms = replace(terms, shares=max(terms.shares, quoted))
     if known.terms is not None and known.terms.shards != terms.shards:
         raise FieldError("shards", f"is fixed: the market log was made with {known.terms.shards}")
-    for name in TIMES if known.terms is not None and not stopped else ():
-        if getattr(known.terms, name) != getattr(terms, name):
+    fixed = times(known.terms) if known.terms is not None and not stopped else {}
+    for name, value in fixed.items():
+        if times(terms)[name] != value:
             how = "stop everything, change the settings of all services, and start everything"
-            raise FieldError(name, f"is {getattr(known.terms, name):g} for as long as anything runs: {how}")
+            raise FieldError(name, f"is {value:g} for as long as anything runs: {how}")
     if terms.max_gross is not None and terms.max_gross < terms.shares:
         raise FieldError("max_gross", f"must be at least {terms.shares}, one lot for each share")
     replaced = {symbol for symbol in instruments if not _is_in_force(known, symbol)}

@@ -133,8 +133,8 @@ def test_many_contradictions_are_counted_and_the_first_are_listed() -> None:
     assert len(verdict.findings) == 20
 
 
-def terms(lots: int) -> Terms:
-    return Terms(limit=lots, shares=2, quote_ttl=30, grace=2, id_window=120, shards=1)
+def terms(lots: int, quote_ttl: float = 30) -> Terms:
+    return Terms(limit=lots, shares=2, quote_ttl=quote_ttl, grace=2, id_window=120, shards=1, max_quote_ttl=60)
 
 
 def test_after_the_limit_was_lowered_the_earlier_one_applies_for_the_life_of_a_reservation() -> None:
@@ -148,6 +148,24 @@ def test_after_the_limit_was_lowered_the_earlier_one_applies_for_the_life_of_a_r
     }
     assert allowed == {-3601: None, -1: 20, 0: 50, 3599: 50, 3631: 50, 3633: 10}
     assert revisions.limits == 3
+
+
+def test_a_limit_is_in_use_for_as_long_as_what_was_granted_under_it_may_live_whatever_came_since() -> None:
+    revisions = defined(
+        (NOW - timedelta(hours=1), "market", terms(30, quote_ttl=60)),
+        (NOW, "market", terms(20, quote_ttl=10)),
+        (NOW + timedelta(seconds=5), "market", terms(10, quote_ttl=10)),
+    )
+    allowed = {seconds: revisions.limit(NOW + timedelta(seconds=seconds)) for seconds in (6, 18, 61, 63)}
+    assert allowed == {6: 30, 18: 30, 61: 30, 63: 10}
+
+
+def test_a_quote_may_live_as_long_as_the_terms_say_that_its_exposure_service_may_have_known() -> None:
+    revisions = defined(
+        (NOW, "market", terms(10, quote_ttl=30)), (NOW + timedelta(hours=1), "market", terms(10, quote_ttl=5))
+    )
+    lives = {seconds: revisions.quote_ttl(NOW + timedelta(seconds=seconds)) for seconds in (-1, 0, 3605, 3661)}
+    assert lives == {-1: None, 0: timedelta(seconds=30), 3605: timedelta(seconds=30), 3661: timedelta(seconds=5)}
 
 
 def test_quotes_are_compared_with_the_limit_then_in_force() -> None:

@@ -8,7 +8,9 @@ import pytest
 from audit.findings import Status, Verdict
 from audit.reservations import Reserved
 from recorded.reservations import Grant, Reservations
-from support.audit import LIFETIME, Script, text_of
+from support.audit import LIFETIME, Script, defined, text_of
+from support.builders import NOW
+from wire.definitions import Terms
 from wire.quotes import QuoteActivated
 from wire.reservations import ReservationRecord
 
@@ -117,6 +119,16 @@ def test_the_life_of_a_quote_is_counted_from_when_the_broker_stored_it(
         activated_at=stored + timedelta(seconds=exchange), expires_at=stored + timedelta(seconds=exposure) + LIFETIME
     )
     assert reserved(script, record(event)).contradictions == refuted
+
+
+@pytest.mark.parametrize(("quote_ttl", "status"), [(2, Status.REFUTED), (LIFETIME.total_seconds(), Status.PROVED)])
+def test_a_quote_lives_no_longer_than_the_terms_in_force_say(quote_ttl: float, status: Status) -> None:
+    terms = Terms(limit=100, shares=2, quote_ttl=quote_ttl, grace=2, id_window=120, shards=1)
+    revisions = defined((NOW - timedelta(days=1), "market", terms))
+    script = Script()
+    reservations = Reservations({each.reservation_id: each for each in [record(script.quote())]}, script.end)
+    check = Reserved(10 * LIFETIME, GRACE, reservations, {}, revisions=revisions)
+    assert script.verdict(check).status is status
 
 
 def test_a_quote_that_had_expired_before_it_became_active_is_found() -> None:

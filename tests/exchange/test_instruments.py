@@ -279,7 +279,7 @@ async def test_a_flood_of_unknown_symbols_causes_few_requests_to_the_broker(
     assert requests <= 2 + (asyncio.get_running_loop().time() - began) / LOOK_UP_INTERVAL
 
 
-@pytest.mark.parametrize("name", ["quote_ttl", "grace", "id_window"])
+@pytest.mark.parametrize("name", ["max_quote_ttl", "grace", "id_window"])
 async def test_an_exchange_started_with_other_terms_decides_nothing(
     exchange: Exchange, broker: Broker, name: str
 ) -> None:

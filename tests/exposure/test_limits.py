@@ -1,7 +1,10 @@
 """What is granted and activated, what is refused, and the usage that exposure reports."""
 
+from datetime import timedelta
+
 import pytest
 
+from exposure.limits import Limits
 from support.exposure import GRACE, GRANTED, LIFETIME, Scene
 from wire import ids
 from wire.errors import Refusal, Refused
@@ -228,6 +231,27 @@ def test_a_limit_lowered_below_usage_grants_nothing(scene: Scene) -> None:
 
 
 # --- activating -------------------------------------------------------------------------------------------------------
+
+
+def test_another_life_of_quotes_is_that_of_those_that_become_active_from_then_on(scene: Scene) -> None:
+    scene.reserve("AAA")
+    before = scene.activate("AAA")
+    scene.reserve("BBB")
+    scene.limits.relist(100, 3, scene.symbols, timedelta(seconds=7))
+    after = scene.activate("BBB")
+    assert (before.expires_at, after.expires_at) == (scene.now + LIFETIME, scene.now + timedelta(seconds=7))
+    scene.reserve("AAA", attempt=2)
+    scene.limits.relist(100, 3, scene.symbols, timedelta(seconds=0.2))
+    held = scene.reserve("BBB", attempt=2).reservation
+    assert held is not None
+    assert held.expires_at == scene.now + timedelta(seconds=0.2), "before a quote uses it, no longer than a quote"
+
+
+def test_a_message_that_cannot_be_read_may_hold_the_limit_for_the_longest_life_of_a_quote(scene: Scene) -> None:
+    longest = timedelta(seconds=60)
+    usage = Limits(100, LIFETIME, GRACE, scene.symbols, longest=longest).usage
+    usage.fold_unreadable(1, scene.now)
+    assert usage.unreadable_until == scene.now + longest + GRACE
 
 
 def test_activation_is_recorded(scene: Scene) -> None:

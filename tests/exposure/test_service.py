@@ -5,12 +5,13 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from exposure import commit
 from exposure.commit import STREAM
 from exposure.limits import Limits
 from exposure.service import ExposureService
-from jet import api, journal, rpc
+from jet import api, definition_log, journal, rpc
 from jet.tail import FromSequence, Tail
 from process.clock import utc_now
 from support.broker import Broker, NatsServer
@@ -26,6 +27,7 @@ from support.builders import (
 from support.exposure import append_decisions, append_market, running
 from support.waiting import HANG, eventually
 from wire import ids, subjects
+from wire.definitions import changes
 from wire.errors import Refusal, Refused
 from wire.quotes import QuoteActivated
 from wire.reservations import (
@@ -320,6 +322,28 @@ async def test_nothing_is_decided_before_the_logs_were_read(broker: Broker) -> N
         "reservations",
         "market",
     }
+
+
+async def test_the_life_of_quotes_changes_while_all_runs(broker: Broker) -> None:
+    wide = market(quote_ttl=10.0, max_quote_ttl=40.0)
+
+    async def define(quote_ttl: float) -> None:
+        terms = replace(wide.terms, quote_ttl=quote_ttl)
+        await definition_log.define(broker.connection, lambda known: changes(known, terms, wide.symbols))
+
+    async def life(symbol: str) -> float:
+        await exposure.reserve(reservation_request(symbol))
+        active = await exposure.activate(activation(symbol))
+        assert active.activated_at is not None
+        return (active.expires_at - active.activated_at).total_seconds()
+
+    async with running(broker, wide) as exposure:
+        assert await life("AAA") == 10
+        await define(40.0)
+        await eventually(lambda: exposure._listings.definitions.terms)
+        assert await life("BBB") == 40
+        assert exposure._listings.differs == ""
+        assert exposure.limits.usage.longest == timedelta(seconds=40)
 
 
 async def test_an_unreadable_message_stops_decisions_for_as_long_as_a_reservation_lives(broker: Broker) -> None:

@@ -65,7 +65,7 @@ class System:
 
     def __init__(self, broker: Broker, folder: Path, exits: AsyncExitStack) -> None:
         self.broker = broker
-        self.market: Market = replace(broker.market, quote_ttl=30.0)
+        self.market: Market = replace(broker.market, quote_ttl=30.0, max_quote_ttl=30.0)
         self.members: dict[str, Member] = {}
         self._folder = folder
         self._exits = exits

@@ -51,9 +51,9 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert settings.stack.url == "nats://elsewhere:4222"
 
 
-def test_a_reservation_outlives_its_quote_by_the_grace(tmp_path: Path) -> None:
-    settings = load(Settings, "exchange", environ(tmp_path, QS_MARKET_QUOTE_TTL="2.5", QS_MARKET_GRACE="0.2"))
-    assert settings.market.reservation_life == pytest.approx(2.7)
+def test_a_reservation_counts_for_the_longest_life_of_a_quote_and_the_grace(tmp_path: Path) -> None:
+    settings = load(Settings, "exchange", environ(tmp_path, QS_MARKET_MAX_QUOTE_TTL="32.5", QS_MARKET_GRACE="0.2"))
+    assert settings.market.reservation_life == pytest.approx(32.7)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,7 @@ def test_a_reservation_outlives_its_quote_by_the_grace(tmp_path: Path) -> None:
         (SYMBOL, {"QS_EXCHANGE_PROT": "1"}, "prot"),
         (SYMBOL, {"QS_NOSUCH_KEY": "1"}, "QS_NOSUCH_KEY"),
         (SYMBOL, {"QS_MARKET_LIMIT": "many"}, "limit"),
+        (SYMBOL, {"QS_MARKET_QUOTE_TTL": "61"}, "`quote_ttl` must be at most `max_quote_ttl`, which is 60"),
         (SYMBOL, {"QS_STACK_TRACES": "127.0.0.1:4318"}, "traces"),
         ("", {}, "symbol"),
         (SYMBOL.replace("AAA", '"A.B"'), {}, "symbols"),

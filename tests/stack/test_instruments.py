@@ -126,7 +126,32 @@ async def test_the_prices_of_a_feed_do_not_disturb_apply(server: Server, monkeyp
         assert (await defined(operator)).quote_size == 10
 
 
-TIMES: dict[str, float] = {"quote_ttl": 20.0, "grace": 3.0, "id_window": 60.0}
+async def test_the_life_of_quotes_is_applied_while_everything_runs_up_to_the_largest(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = server.settings
+
+    def living(quote_ttl: float, largest: float = 60.0) -> Any:
+        market = msgspec.structs.replace(settings.market, quote_ttl=quote_ttl, max_quote_ttl=largest)
+        return replace(settings, market=market)
+
+    assert await prepare.run(settings) == 0
+    assert await instruments.apply(living(60.0)) == 0
+    assert "what all share: quote_ttl 30.0 → 60.0\n" in capsys.readouterr().out
+    assert await instruments.apply(living(70.0, 70.0)) == 2
+    assert "`max_quote_ttl` is 60 for as long as anything runs" in capsys.readouterr().err
+
+    assert await prepare.run(settings) == 0, "the settings only seed it"
+    async with server.connection("operator") as operator:
+        terms = (await definition_log.read(operator)).terms
+        assert terms is not None
+        assert terms.quote_ttl == 60
+    assert await prepare.run(living(30.0, 45.0)) == REFUSED
+    assert "max_quote_ttl is 45, and quote_ttl is defined as 60: lower that first" in capsys.readouterr().out
+    assert await instruments.apply(settings) == 0
+
+
+TIMES: dict[str, float] = {"max_quote_ttl": 90.0, "grace": 3.0, "id_window": 60.0}
 
 
 async def test_times_change_only_while_nothing_runs(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,8 @@ def market(**changes: Any) -> Market:
         "max_bytes": 64 * 1024 * 1024,
         "symbols": {"AAA": instrument(), "BBB": instrument()},
     }
-    return Market(**(values | changes))
+    values |= changes
+    return Market(**({"max_quote_ttl": values["quote_ttl"]} | values))
 
 
 def order(**changes: Any) -> Order:

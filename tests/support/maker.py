@@ -98,12 +98,14 @@ class Marketplace:
 
     def __init__(self, broker: Broker, stack: AsyncExitStack) -> None:
         self.broker = broker
-        self.market: Market = replace(broker.market, quote_ttl=30.0)
+        self.market: Market = replace(broker.market, quote_ttl=30.0, max_quote_ttl=30.0)
         self.exchange: Exchange
         self._stack = stack
 
     async def open(self, **changes: float) -> None:
         """Start the exchange and exposure, with changes to the market's settings."""
+        if "quote_ttl" in changes:
+            changes = {"max_quote_ttl": changes["quote_ttl"]} | changes
         self.market = replace(self.market, **changes)
         await self.start_exposure()
         await self.start_exchange()

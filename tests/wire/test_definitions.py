@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import instrument
-from wire.definitions import TERMS, Definitions, Terms, changes, fair_share, key_of
+from wire.definitions import TERMS, Definitions, Terms, changes, differing_times, fair_share, key_of
 from wire.instruments import Instrument, Listing
 from wire.units import FieldError
 
@@ -90,15 +90,40 @@ def test_only_what_differs_is_written() -> None:
         ({}, {"": AAA}, "symbol"),
         ({}, {"*": AAA}, "symbol"),
         ({"max_gross": 7}, {}, "max_gross"),
+        ({"max_quote_ttl": 61}, {}, "max_quote_ttl"),
+        ({"grace": 3}, {}, "grace"),
+        ({"id_window": 60}, {}, "id_window"),
     ],
 )
 def test_a_change_that_contradicts_the_rest_is_refused(
     different: dict[str, Any], instruments: dict[str, Instrument], field: str
 ) -> None:
-    known = folded((TERMS, terms()), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
+    known = folded((TERMS, terms(max_quote_ttl=60)), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
     with pytest.raises(FieldError) as caught:
-        changes(known, terms(**different), instruments)
+        changes(known, terms(**{"max_quote_ttl": 60} | different), instruments)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("quote_ttl", [1, 60])
+def test_the_life_of_quotes_may_change_up_to_the_largest(quote_ttl: float) -> None:
+    known = folded((TERMS, terms(max_quote_ttl=60)), (key_of("AAA"), AAA))
+    (change,) = changes(known, terms(max_quote_ttl=60, quote_ttl=quote_ttl), {})
+    assert change.differs.keys() == {"quote_ttl"}
+    with pytest.raises(FieldError, match="must be at most `max_quote_ttl`, which is 60") as caught:
+        terms(max_quote_ttl=60, quote_ttl=61)
+    assert caught.value.field == "quote_ttl"
+
+
+def test_by_terms_of_an_earlier_version_the_life_of_quotes_cannot_grow_while_anything_runs() -> None:
+    known = folded((TERMS, terms()), (key_of("AAA"), AAA))
+    assert known.terms is not None
+    assert known.terms.longest_quote == 30
+    assert differing_times(terms(max_quote_ttl=60), terms()) == ["max_quote_ttl is 60, and not 30"]
+    with pytest.raises(FieldError) as caught:
+        changes(known, terms(max_quote_ttl=60), {})
+    assert caught.value.field == "max_quote_ttl"
+    (change,) = changes(known, terms(max_quote_ttl=60), {}, stopped=True)
+    assert change.differs.keys() == {"max_quote_ttl"}
 
 
 @pytest.mark.parametrize(("wanted", "shares"), [(1, 3), (3, 3), (8, 8)])
