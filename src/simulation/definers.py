@@ -14,6 +14,7 @@ from simulation.world import Process
 from wire.definitions import Change, Definitions, changes
 from wire.errors import Refused
 from wire.references import PutReferences
+from wire.units import FieldError
 
 
 class Definers:
@@ -61,7 +62,7 @@ class Lifetimes:
             return changes(known, replace(known.terms, quote_ttl=quote_ttl) if known.terms is not None else None, {})
 
         async def define(connection: Connection) -> None:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(Refused, FieldError):  # as when a lagging replica has no terms yet
                 await definition_log.define(connection, wanted)
 
         def ended(_: Process, error: BaseException | None) -> None:

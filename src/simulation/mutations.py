@@ -239,6 +239,12 @@ MUTATIONS = [
         "expires_at=now + 3 * self._lifetime if record",
     ),
     Mutation(
+        "a new lifetime of quotes is ignored",
+        "exposure/limits.py",
+        "        self._limit = limit\n        self._lifetime = lifetime\n        self._symbols",
+        "        self._limit = limit\n        self._symbols",
+    ),
+    Mutation(
         "a reservation that no quote uses lives as long as a quote",
         "exposure/limits.py",
         "expires_at=now + min(self._grant_ttl, self._lifetime),",

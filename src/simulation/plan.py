@@ -328,7 +328,7 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         drawn["define_rate"] = _log_uniform(defines, 0.05, 5.0)
     lives = random.Random(f"{seed}/lives")
     if not is_long and lives.random() < LIVES:
-        drawn["ttl_rate"] = _log_uniform(lives, 0.02, 0.5)
+        drawn["ttl_rate"] = _log_uniform(lives, 0.03, 0.5)
     refers = random.Random(f"{seed}/refer")
     if not is_long and refers.random() < FEEDING:
         drawn["refer_rate"] = _log_uniform(refers, 0.1, 15.0)

@@ -17,7 +17,7 @@ _records = msgspec.json.Decoder(list[ReservationRecord])
 _KEPT = 4
 """For how many of its lifetimes a reservation's record is kept here after it has expired."""
 
-_HEARD = timedelta(seconds=60)
+_HEARD = timedelta(seconds=20)
 """An exposure service that decides knows all terms that were defined longer ago than this."""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
