@@ -47,7 +47,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         grace: how much longer than its quote a reservation lives, in seconds.
         id_window: how long an order id is remembered, in seconds.
         shards: the number of streams of the market log; fixed when the streams are created.
-        max_quote_ttl: the largest value that `quote_ttl` can take while services run, in seconds, so that no reservation
+        max_quote_ttl: the largest value of `quote_ttl` while services run, in seconds, so that no reservation
             counts for longer than this and the grace. None, as in terms of earlier versions: `quote_ttl` itself.
         max_gross: the largest sum of all positions, long and short alike, in lots, to which quotes may lead. Each
             instrument may hold an equal share of it. None: no limit.

@@ -137,7 +137,7 @@ async def test_the_life_of_quotes_is_applied_while_everything_runs_up_to_the_lar
 
     assert await prepare.run(settings) == 0
     assert await instruments.apply(living(60.0)) == 0
-    assert "what all share: quote_ttl 30.0 → 60.0\n" in capsys.readouterr().out
+    assert "all symbols: quote_ttl 30.0 → 60.0\n" in capsys.readouterr().out
     assert await instruments.apply(living(70.0, 70.0)) == 2
     assert "`max_quote_ttl` is 60 for as long as anything runs" in capsys.readouterr().err
 
