@@ -218,9 +218,9 @@ class System:
         name: str,
         main: Callable[[Connection], Coroutine[Any, Any, None]],
         user: str,
-        over: Callable[[Process, BaseException | None], None],
+        on_end: Callable[[Process, BaseException | None], None],
     ) -> Process:
-        """Start something else on a connection of its own; `over` is called when it ends."""
+        """Start a program in a process with its own connection; `on_end` is called when it ends."""
         process = Process(self.world, name, Clock(self.world), 1)
         client = SimClient(process, self.broker, user, lambda: True)
 
@@ -228,7 +228,7 @@ class System:
             async with Connection("nats://simulated", user, Health(name), client=client) as connection:
                 await main(connection)
 
-        process.start(program(), over)
+        process.start(program(), on_end)
         return process
 
     def run_program(
