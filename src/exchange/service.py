@@ -153,7 +153,7 @@ class Exchange:
         listing = self._listings.known.get(symbol)
         if listing is None:
             raise Refused(Refusal.UNKNOWN_SYMBOL, f"{symbol} is not traded here", field="symbol")
-        return listed(symbol, listing), self._listings.definitions.defined_at(symbol)
+        return listed(symbol, listing), self._listings.definitions.definition_revision(symbol)
 
     async def define(
         self, symbol: str, instrument: Instrument, by: str, expected: int | None = None
@@ -168,7 +168,7 @@ class Exchange:
         """
 
         def decide(known: Definitions) -> list[Change]:
-            revision, listing = known.defined_at(symbol), known.listing(symbol)
+            revision, listing = known.definition_revision(symbol), known.listing(symbol)
             if expected not in (None, revision) and (listing is None or listing.instrument != instrument):
                 detail = f"{symbol} has revision {revision}, not {expected} as expected"
                 raise Refused(Refusal.REVISION_CHANGED, detail)
@@ -189,7 +189,7 @@ class Exchange:
             raise Refused(Refusal.OUTCOME_UNKNOWN, detail) from lagging
         for change in done:
             log.info("defined", key=change.key, by=by, **{name: after for name, (_, after) in change.differs.items()})
-        return listed(symbol, self._listings.known[symbol]), self._listings.definitions.defined_at(symbol)
+        return listed(symbol, self._listings.known[symbol]), self._listings.definitions.definition_revision(symbol)
 
     async def put_references(self, request: PutReferences, by: str) -> ReferencesTaken:
         """Store reference prices, as requested by `by`, for `PUT /references`.

@@ -110,9 +110,10 @@ async def define(
     try:
         while True:
             definitions = await (known() if known is not None else read(connection))
-            if since is not None and definitions.defined_last > since:
+            if since is not None and definitions.latest_revision > since:
                 raise FieldError(
-                    "revision", f"is {definitions.defined_last}: something was defined since {since}; see `market diff`"
+                    "revision",
+                    f"is {definitions.latest_revision}: something was defined since {since}; see `market diff`",
                 )
             try:
                 await _write(connection, definitions, decide(definitions), by, done)

@@ -60,7 +60,7 @@ def _sizes(listing: Listing, net_quantity: int) -> _Sizes:
     ask = min(instrument.ask_size or instrument.quote_size, listing.share)
     if instrument.state == "close_only":
         return _Sizes(max(0, min(bid, -net_quantity)), max(0, min(ask, net_quantity)))
-    largest = listing.largest
+    largest = listing.position_limit
     if largest is None:
         return _Sizes(bid, ask)
     return _Sizes(max(0, min(bid, largest - net_quantity)), max(0, min(ask, largest + net_quantity)))

@@ -28,9 +28,8 @@ async def diff(settings: StackSettings) -> int:
         wanted = changes(known, settings.market.terms, settings.market.symbols)
         _print_changes(wanted)
         if wanted:
-            print(
-                f"`market apply --revision {known.defined_last}` defines this, unless something else is defined before"
-            )
+            command = f"`market apply --revision {known.latest_revision}`"
+            print(f"{command} defines this, unless something else is defined first")
         beyond = [symbol for symbol in known.symbols if symbol not in settings.market.symbols]
         for symbol in beyond:
             print(f"{symbol}: defined, but not in the settings: it is not changed")
@@ -54,11 +53,11 @@ async def apply(settings: StackSettings, revision: int | None = None) -> int:
 
     async def change(connection: Connection) -> int:
         known = await definition_log.read(connection)
-        if revision is not None and revision > known.defined_last:
-            raise FieldError("revision", f"is {known.defined_last}, and was never {revision}; see `market diff`")
+        if revision is not None and revision > known.latest_revision:
+            raise FieldError("revision", f"is {known.latest_revision}, and was never {revision}; see `market diff`")
         _print_changes(wanted(known))
         done = await definition_log.define(
-            connection, wanted, since=known.defined_last if revision is None else revision
+            connection, wanted, since=known.latest_revision if revision is None else revision
         )
         return _done(done)
 

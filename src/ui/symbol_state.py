@@ -80,7 +80,7 @@ class SymbolState:
         self._last_row = Row(
             symbol=market.symbol,
             instrument=listing.instrument.state if listing else None,
-            largest=listing.largest if listing else None,
+            largest=listing.position_limit if listing else None,
             net_quantity=position.net_quantity if position else 0,
             position_version=self.version,
             fills_recorded=market.fill_number,

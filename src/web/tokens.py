@@ -42,7 +42,7 @@ _Stamp = list[tuple[str, int, int, int, int]]
 log = structlog.get_logger()
 
 
-class Rate:
+class RateLimit:
     """A rate limit: a token bucket that permits `per_second` requests per second, and as many in one burst."""
 
     def __init__(self, per_second: float) -> None:
@@ -91,7 +91,7 @@ class Bearer:
     roles: Roles
     name: str
     expires: datetime | None = None
-    rate: Rate | None = None
+    rate: RateLimit | None = None
 
 
 STRANGER = Bearer(NOBODY, "")
@@ -263,7 +263,7 @@ def _read(folder: Path) -> dict[bytes, Bearer]:
             if line.expires is not None:
                 bearer.expires = min(line.expires, bearer.expires or line.expires)
             if line.rate is not None:
-                bearer.rate = Rate(line.rate)
+                bearer.rate = RateLimit(line.rate)
     if not found:
         raise TokensError(f"{folder}: contains no tokens; its files are named {', '.join(Role)}")
     return found

@@ -172,11 +172,11 @@ class Definitions:
         return listing_of(defined.instrument, self.terms, max(defined.revision, self._terms_revision), reference)
 
     @property
-    def defined_last(self) -> int:
+    def latest_revision(self) -> int:
         """The newest revision of the terms and of all instruments' own definitions; 0 before any."""
         return max(self._terms_revision, *(defined.revision for defined in self._defined.values()), 0)
 
-    def defined_at(self, symbol: str) -> int:
+    def definition_revision(self, symbol: str) -> int:
         """Return the revision of a symbol's own definition, regardless of the terms; 0 if it is not defined."""
         defined = self._defined.get(symbol)
         return defined.revision if defined is not None else 0

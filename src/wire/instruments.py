@@ -47,8 +47,8 @@ BAND = Decimal("0.1")
 MAX_BAND = Decimal(100)
 """The widest `reference_band`, as a fraction of the price."""
 
-NEVER_FRESH = datetime(1970, 1, 1, tzinfo=UTC)
-"""The end of the freshness of a reference price without a time: it is always stale."""
+ALWAYS_STALE = datetime(1970, 1, 1, tzinfo=UTC)
+"""The end of the freshness of a reference price without a time, which is always stale."""
 
 InstrumentState = Literal["trading", "paused", "close_only", "delisted"]
 
@@ -181,10 +181,10 @@ class Listing:
         ttl = self.instrument.reference_ttl
         if ttl is None:
             return None
-        return self.priced_at + timedelta(seconds=ttl) if self.priced_at is not None else NEVER_FRESH
+        return self.priced_at + timedelta(seconds=ttl) if self.priced_at is not None else ALWAYS_STALE
 
     @property
-    def largest(self) -> int | None:
+    def position_limit(self) -> int | None:
         """The largest position, long or short, that quotes may lead to; None: no limit."""
         return min((most for most in (self.instrument.max_position, self.gross) if most is not None), default=None)
 

@@ -133,6 +133,6 @@ def scope_of(subject: str) -> tuple[Scope, bool]:
 
 def pause_text(scope: Scope, why: LossPaused, command: str) -> str:
     """Describe a pause for people, with the recipe of `command` that ends it."""
-    beyond = f" beyond the {why.acknowledged} of when it was resumed last" if why.acknowledged else ""
+    beyond = f" beyond the {why.acknowledged} acknowledged last" if why.acknowledged else ""
     how = f"{command} resume {scope or '--total'}"
     return f"paused since {why.at:%Y-%m-%d %H:%M:%S} UTC: its loss of {why.loss} reached {why.max_loss}{beyond}; {how}"

@@ -24,11 +24,11 @@ from wire.units import FieldError, check_plain, check_price
 REFERENCES = "references"
 """The key of the table."""
 
-MOST_BYTES = 80 * 1024
+MAX_BYTES_TO_ADD = 80 * 1024
 """The largest table, in bytes, to which a symbol may be added. All kept revisions of such a table fill 4/5 of the
 bucket."""
 
-LARGEST = MOST_BYTES * 5 // 4
+MAX_BYTES = MAX_BYTES_TO_ADD * 5 // 4
 """The largest table, in bytes. The entries of a full one may still grow, as when 99.99 becomes 100.00."""
 
 _REVISION_DIGITS = 10
@@ -138,11 +138,11 @@ def encode(references: Mapping[str, Reference], before: Collection[str] = ()) ->
         FieldError: the table is too large.
     """
     value = msgspec.json.encode(Table(dict(references)))
-    size, most = len(value), LARGEST
+    size, limit = len(value), MAX_BYTES
     if not references.keys() <= set(before):
         size += sum(_REVISION_DIGITS - len(str(reference.revision)) for reference in references.values())
-        most = MOST_BYTES
-    if size > most:
+        limit = MAX_BYTES_TO_ADD
+    if size > limit:
         raise FieldError("prices", f"would be {len(references)} in all, which is more than the table has room for")
     return value
 

@@ -224,7 +224,7 @@ async def test_a_price_without_room_in_the_table_is_refused_alone(
         except Refused as refused:
             found.append(refused)
 
-    monkeypatch.setattr(references, "MOST_BYTES", 100)  # one symbol takes 70
+    monkeypatch.setattr(references, "MAX_BYTES_TO_ADD", 100)  # one symbol takes 70
     now = exchange.clock()
     await asyncio.gather(*(send(symbol, now) for symbol in ("AAA", "BBB", "AAA")))
     taken = [each for each in found if isinstance(each, ReferencesTaken)]

@@ -75,7 +75,7 @@ async def test_a_definition_made_during_apply_is_not_overwritten(
     async with server.connection("operator") as operator:
         await instruments.apply(settings)
         await redefine(operator, "AAA", quote_size=7)
-        revision = (await definition_log.read(operator)).defined_last
+        revision = (await definition_log.read(operator)).latest_revision
 
         async def after_somebody(connection: Connection, stream: str, subject: str, *more: Any, **named: Any) -> Any:
             appended.append(subject)

@@ -72,7 +72,7 @@ async def test_a_new_bucket_starts_after_every_revision_that_a_quote_names(
     listing = known.listing("AAA")
     assert listing is not None
     assert listing.instrument == settings.market.symbols["AAA"]
-    assert (known.defined_at("AAA"), listing.revision) == (named + 1, named + 2), "the terms come last"
+    assert (known.definition_revision("AAA"), listing.revision) == (named + 1, named + 2), "the terms come last"
     assert await redefine(own_broker.connection, "AAA", quote_size=9) == named + 3
 
     own_broker.server.kill()

@@ -11,7 +11,7 @@ from support.clock import ManualClock
 from web import tokens
 from web.access import Access
 from web.roles import NOBODY, Role
-from web.tokens import SESSION_LIFETIME, Rate, TokenFile, Tokens, TokensError
+from web.tokens import SESSION_LIFETIME, RateLimit, TokenFile, Tokens, TokensError
 
 NEW = "a-new-token-of-forty-characters-or-more"
 
@@ -134,7 +134,7 @@ def test_a_line_with_an_invalid_option_is_refused(folder: Path, option: str) -> 
 
 @pytest.mark.parametrize(("per_second", "seconds"), [(1000.0, 1), (2.0, 1), (1.0, 1), (0.5, 2), (0.1, 10)])
 def test_a_rate_limit_tells_when_the_next_request_is_permitted(per_second: float, seconds: int) -> None:
-    rate = Rate(per_second)
+    rate = RateLimit(per_second)
     while rate.take(100.0):
         pass
     assert rate.retry_after() == seconds
@@ -142,7 +142,7 @@ def test_a_rate_limit_tells_when_the_next_request_is_permitted(per_second: float
 
 
 def test_a_rate_limits_requests_per_second_and_the_burst() -> None:
-    rate = Rate(2.0)
+    rate = RateLimit(2.0)
     assert [rate.take(100.0) for _ in range(3)] == [True, True, False]
     assert [rate.take(100.5) for _ in range(2)] == [True, False]
     assert [rate.take(200.5) for _ in range(3)] == [True, True, False]

@@ -59,7 +59,7 @@ def test_an_invalid_definition_is_quarantined_and_the_previous_one_stays_in_forc
 
 def test_each_instrument_has_an_equal_share_of_the_gross_position() -> None:
     known = folded((TERMS, terms(max_gross=100)), (key_of("AAA"), AAA), (key_of("BBB"), instrument(max_position=5)))
-    assert {symbol: listing.largest for symbol, listing in known.listings().items()} == {"AAA": 12, "BBB": 5}
+    assert {symbol: listing.position_limit for symbol, listing in known.listings().items()} == {"AAA": 12, "BBB": 5}
 
 
 def test_a_message_that_was_folded_before_is_skipped() -> None:

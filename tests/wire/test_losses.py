@@ -90,7 +90,7 @@ def test_other_subjects_are_quarantined(subject: str) -> None:
 
 def test_the_text_for_people_says_since_when_why_and_how_to_resume() -> None:
     assert pause_text("AAA", LATER, "./qs") == (
-        "paused since 2026-01-05 09:30:00 UTC: its loss of 2200 reached 1000 beyond the 1100 of when it was resumed "
-        "last; ./qs resume AAA"
+        "paused since 2026-01-05 09:30:00 UTC: its loss of 2200 reached 1000 beyond the 1100 acknowledged last; "
+        "./qs resume AAA"
     )
     assert pause_text(None, PAUSED, "./qs").endswith("its loss of 1100 reached 1000; ./qs resume --total")

@@ -158,7 +158,7 @@ def test_a_table_that_is_too_large_is_refused() -> None:
     a_thousand = {
         f"SYM{number:04}": Reference(Decimal("1234.56"), Decimal("1234.50"), 2**40, 2**30) for number in range(1000)
     }
-    assert len(encode(a_thousand)) < references.MOST_BYTES
+    assert len(encode(a_thousand)) < references.MAX_BYTES_TO_ADD
 
 
 def test_a_full_table_refuses_new_symbols_but_no_update() -> None:
@@ -188,7 +188,7 @@ def test_a_full_table_refuses_new_symbols_but_no_update() -> None:
         assert known.apply(10**9 + time, REFERENCES, value) is None
         one = updated_references(known, prices_of(1, "98.00", time))
         assert one is not None
-        assert len(one) <= references.LARGEST
+        assert len(one) <= references.MAX_BYTES
         with pytest.raises(FieldError, match="room"):
             updated_references(known, prices_of(full + 1, price, time))
         assert changes(known, None, {symbols[0]: instrument(quote_size=7, reference_band=Decimal(10))})
