@@ -99,7 +99,7 @@ class Exchange:
         and the order is sent again once that attempt no longer can.
         """
         body = _encode(order)
-        give_up = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._patience
         delivered = False
         in_doubt_until = 0.0
         for attempt in itertools.count(1):
@@ -120,7 +120,7 @@ class Exchange:
                 if isinstance(answer, Unknown):
                     delivered = True
                     in_doubt_until = now + IN_DOUBT if answer.in_doubt else in_doubt_until
-            if time.monotonic() + pause >= give_up or await self._stopped_within(pause):
+            if time.monotonic() + pause >= deadline or await self._stopped_within(pause):
                 break
         return Outcome("unknown" if delivered else "undelivered", 0, attempt)
 
