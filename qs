@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a recipe of the justfile from nothing but Python 3.11: `./qs up`, `./qs test`, `./qs` for the list.
+# Runs a recipe of the justfile on a machine with only Python 3.11: `./qs up`, `./qs test`; `./qs` lists them.
 # It finds uv, or installs it into .tools; uv installs the rest into .venv.
 set -eu
 cd "$(dirname "$0")"
@@ -24,7 +24,7 @@ find_python() {
         fi
     done
     found=$(python3 --version 2>/dev/null) || found="no python3"
-    fail "Python $oldest or newer is needed, and here is $found. On Debian 12 or newer: apt-get install python3 python3-venv"
+    fail "Python $oldest or newer is needed, but found $found. On Debian 12 or newer: apt-get install python3 python3-venv"
 }
 
 # Installs uv into its own virtual environment or, if Python has no venv (as on Debian), into a folder with pip.

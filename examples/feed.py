@@ -1,7 +1,7 @@
-"""A minimal feed of reference prices. Where tokens are on, TOKEN has the role `feed` and, for `walk`, `reader` too.
+"""A minimal feed of reference prices. If tokens are enabled, TOKEN needs the role `feed`, and `reader` for `walk`.
 
-uv run python examples/feed.py walk 10           # so many times a second, all symbols at once
-uv run python examples/feed.py csv prices.csv    # lines of time,symbol,price; times are in seconds
+uv run python examples/feed.py walk 10           # a random walk of all symbols, 10 times per second
+uv run python examples/feed.py csv prices.csv    # lines of time,symbol,price, with times in seconds
 """
 
 import csv
@@ -22,7 +22,7 @@ HEADERS = {"Authorization": f"Bearer {os.environ['TOKEN']}"} if "TOKEN" in os.en
 
 
 def walk(rate: float) -> Iterator[tuple[float, dict[str, str]]]:
-    """When to tell which prices: each moves by up to three ticks, and is pulled back to where it began."""
+    """Yield times and prices: each price moves by up to three ticks, and is pulled back to its first value."""
     listed = httpx.get(f"{URL}/instruments", headers=HEADERS, timeout=5).raise_for_status().json()
     begun = {each["symbol"]: (Decimal(each["reference"]), Decimal(each["tick"])) for each in listed}
     steps = dict.fromkeys(begun, 0)
@@ -32,7 +32,7 @@ def walk(rate: float) -> Iterator[tuple[float, dict[str, str]]]:
 
 
 def replay(path: str) -> Iterator[tuple[float, dict[str, str]]]:
-    """The same from a file, all of which is read first."""
+    """Return an iterator of times and prices from a file, which is read completely first."""
     with Path(path).open(newline="") as file:
         rows = csv.reader(file)
         try:

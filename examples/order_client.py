@@ -3,8 +3,8 @@
     uv run python examples/order_client.py AAPL buy 3 231.60
 
 The exit code is 0 if anything was filled, 1 if nothing was, 2 if the order was refused, 3 if its outcome is unknown.
-EXCHANGE is the exchange's address, or several separated by commas, any of which may be used.
-Where tokens are on, TOKEN is a trader's token.
+EXCHANGE is the exchange's address, or those of several exchanges, separated by commas; they are tried in turn.
+If tokens are enabled, TOKEN is a trader's token.
 """
 
 import itertools
@@ -18,11 +18,11 @@ import httpx
 EXCHANGES = os.environ.get("EXCHANGE", "http://127.0.0.1:8001").split(",")
 HEADERS = {"Authorization": f"Bearer {os.environ['TOKEN']}"} if "TOKEN" in os.environ else {}
 WINDOW = 100  # seconds: an executed order's id is remembered for 120; after that, the same order would execute again
-DOUBT = 6  # seconds for which an attempt that got no answer may still execute
+DOUBT = 6  # seconds for which an unanswered attempt may still execute
 
 
 def send(order: dict) -> httpx.Response | None:
-    """Send the identical order until it is answered. A rejection counts if no attempt before it is in doubt."""
+    """Resend the identical order until it is answered. A rejection is final only if no earlier attempt is in doubt."""
     deadline, doubtful, exchanges = time.monotonic() + WINDOW, False, itertools.cycle(EXCHANGES)
     while time.monotonic() < deadline:
         try:
@@ -33,7 +33,7 @@ def send(order: dict) -> httpx.Response | None:
             if response.status_code != 503 and not (doubtful and response.json().get("status") == "rejected"):
                 return response
             problem = response.json().get("title")
-        print(problem or "rejected, but an earlier attempt may still execute", "- sending again", file=sys.stderr)
+        print(problem or "rejected, but an earlier attempt may still execute", "- resending", file=sys.stderr)
         doubtful = problem is not None
         time.sleep(1 if doubtful else DOUBT)
     return None

@@ -1,5 +1,5 @@
-"""What the documents have operators and integrators do, done on a running stack: the examples, the metrics, what the
-`nats` command line asks of the broker, and a new symbol."""
+"""The documents' instructions for operators and integrators, tried on a running stack: the examples, the metrics, the
+commands of the `nats` page, and a new symbol."""
 
 import json
 import os
@@ -54,7 +54,7 @@ async def desk(stack: Stack) -> AsyncIterator[Desk]:
 
 @pytest.fixture
 async def broker(stack: Stack) -> AsyncIterator[Client]:
-    """A client that is none of ours, as the command line's is."""
+    """A client that is not ours, like that of the `nats` command line."""
     seed = stack.settings.stack.nats_seed("observer")
     client = await nats.connect(stack.nats_url, nkeys_seed=str(seed), inbox_prefix=inbox("observer"))
     yield client
@@ -70,12 +70,12 @@ def environ(stack: Stack) -> dict[str, str]:
 
 
 def started(command: list[str], **how: Any) -> subprocess.Popen[bytes]:
-    """A process in a session of its own, with whatever it starts."""
+    """Start a process in its own session, together with its children."""
     return subprocess.Popen(command, start_new_session=True, **how)
 
 
 def order(stack: Stack, *arguments: str) -> tuple[int, str]:
-    """Run the order client; its exit code, and what it printed last."""
+    """Run the order client. Return its exit code and the last line of its output."""
     command = [sys.executable, "examples/order_client.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environ(stack), capture_output=True, text=True, timeout=STACK_HANG)
     return done.returncode, done.stdout.strip().splitlines()[-1]
@@ -114,14 +114,14 @@ def test_an_example_is_short(name: str) -> None:
     assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 60
 
 
-# --- what every service tells of itself -------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------------
 
 
 async def test_every_metric_of_the_dashboard_and_the_alerts_is_exported_by_a_service(desk: Desk) -> None:
-    told = ""
+    metrics = ""
     for service in SERVICES:
-        told += (await desk.http.get(desk.stack.url(service, "/metrics"))).text
-    families = set(re.findall(r"^# TYPE (\w+) ", told, flags=re.MULTILINE))
+        metrics += (await desk.http.get(desk.stack.url(service, "/metrics"))).text
+    families = set(re.findall(r"^# TYPE (\w+) ", metrics, flags=re.MULTILINE))
     text = (ROOT / "ops" / "dashboard.json").read_text() + (ROOT / "ops" / "alerts.yml").read_text()
     used = set(re.findall(r"\b(?:quotestream|process|exchange|ledger|exposure|maker)_[a-z_]+[a-z]\b", text))
     assert used
@@ -132,15 +132,15 @@ async def test_every_metric_of_the_dashboard_and_the_alerts_is_exported_by_a_ser
 
 
 async def traded(desk: Desk) -> None:
-    """One quote, one fill on it, and its position."""
+    """Make one quote, one fill on it, and wait for its position."""
     before = (await desk.position(SYMBOL))["net_quantity"]
     await desk.quoted(SYMBOL)
     assert (await desk.order(f"order-{os.urandom(4).hex()}", SYMBOL, quantity=1))["status"] == "filled"
     await desk.position_becomes(SYMBOL, before - 1)
 
 
-async def test_what_the_nats_page_reads_is_there(desk: Desk, broker: Client) -> None:
-    """What its commands ask of the broker, asked by another client."""
+async def test_what_the_nats_page_reads_exists(desk: Desk, broker: Client) -> None:
+    """The requests of its commands, sent by another client."""
     await traded(desk)
     jetstream = broker.jetstream(timeout=STACK_HANG)
     shard = subjects.shard_of(SYMBOL, 4)
@@ -151,7 +151,7 @@ async def test_what_the_nats_page_reads_is_there(desk: Desk, broker: Client) -> 
     assert msgspec.json.decode(entry.value or b"", type=QuoteActivated).symbol == SYMBOL
 
     async def held() -> bytes | None:
-        """One of them, of those that are not over: of a key whose time is up, a marker is the last."""
+        """Return a reservation that has not expired; the last message of an expired key is a marker."""
         kept = (await jetstream.stream_info("KV_reservations", subjects_filter=">")).state.subjects or {}
         found = [await jetstream.get_last_msg("KV_reservations", subject) for subject in kept]
         return next((message.data for message in found if message.data), None)
@@ -162,10 +162,10 @@ async def test_what_the_nats_page_reads_is_there(desk: Desk, broker: Client) -> 
 
 
 FOLLOWERS = ("exchange", "exposure-market-0", "ledger", "maker-market")
-"""What the page says that consumers of a shard are called, without their ends."""
+"""The names of a shard's consumers according to the page, without their suffixes."""
 
 
-async def test_followers_are_named_after_who_reads_and_lag_nothing_when_nothing_happens(broker: Client) -> None:
+async def test_followers_have_the_documented_names_and_no_lag_when_nothing_happens(broker: Client) -> None:
     async def lags() -> dict[str, int]:
         consumers = await broker.jetstream(timeout=STACK_HANG).consumers_info("MARKET-0")
         found = {info.name.rpartition("-")[0]: info.num_pending or 0 for info in consumers}
@@ -211,11 +211,11 @@ async def test_a_command_of_the_nats_page_works(desk: Desk, tmp_path: Path, comm
         return started(["sh", "-c", command], env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def answered() -> bool:
-        """It waits 5 s for an answer, which a busy machine may not give in time: then it is to be run again."""
+        """Run the command; again if there is no answer within its 5 s, as on a busy machine."""
         running = run()
-        told, complaint = running.communicate(timeout=STACK_HANG)
-        assert running.returncode == 0, complaint
-        return bool(told or complaint)
+        output, errors = running.communicate(timeout=STACK_HANG)
+        assert running.returncode == 0, errors
+        return bool(output or errors)
 
     if not command.startswith("timeout ") and any(word in command.split() for word in WATCHES):
         running = run()
@@ -274,7 +274,7 @@ async def test_the_market_changes_while_everything_runs_and_the_audit_judges_by_
 
 
 def operator(stack: Stack, *words: str, program: str = "stack") -> "subprocess.CompletedProcess[str]":
-    """A recipe, as the stack's operator runs it."""
+    """Run a recipe, as the stack's operator does."""
     command = [sys.executable, "-m", program, *words]
     return subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=STACK_HANG)
 

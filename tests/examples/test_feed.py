@@ -1,4 +1,4 @@
-"""The sample feed, by itself: what it sends, and what it refuses to read."""
+"""The sample feed, by itself: what it sends, and which files it refuses."""
 
 import json
 import os
@@ -23,10 +23,10 @@ LISTED = [
 
 
 class Exchange(ThreadingHTTPServer):
-    """Answers a feed, and keeps what it was told."""
+    """Answers a feed, and keeps the bodies of its requests."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.enough = threading.Event()
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -39,8 +39,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.told.append(body)
-        if len(self.server.told) >= 3:
+        self.server.received.append(body)
+        if len(self.server.received) >= 3:
             self.server.enough.set()
         self._answer({"symbols": len(body["prices"]), "revision": 1})
 
@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the base class calls it so
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the name in the base class
         """Print nothing."""
 
 
@@ -72,25 +72,25 @@ def started(*arguments: str, exchange: Exchange | None = None) -> "subprocess.Po
     return subprocess.Popen(command, env={**os.environ, **where}, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_file_is_told_line_by_line(exchange: Exchange, tmp_path: Path) -> None:
+def test_a_file_is_sent_line_by_line(exchange: Exchange, tmp_path: Path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text("time,symbol,price\n100.0,AAA,101.50\n100.0,BBB,201.5\n100.01,AAA,101.60\n")
     feed = started("csv", str(file), exchange=exchange)
     assert (feed.wait(HANG), feed.communicate()[1]) == (0, "")
-    assert [told["prices"] for told in exchange.told] == [{"AAA": "101.50"}, {"BBB": "201.5"}, {"AAA": "101.60"}]
-    assert all(set(told) == {"time", "prices"} for told in exchange.told)
+    assert [body["prices"] for body in exchange.received] == [{"AAA": "101.50"}, {"BBB": "201.5"}, {"AAA": "101.60"}]
+    assert all(set(body) == {"time", "prices"} for body in exchange.received)
 
 
-def test_a_walk_moves_everything_that_is_traded_by_whole_ticks(exchange: Exchange) -> None:
+def test_a_walk_moves_all_symbols_by_whole_ticks(exchange: Exchange) -> None:
     feed = started("walk", "100", exchange=exchange)
     try:
         assert exchange.enough.wait(HANG)
     finally:
         feed.kill()
         feed.communicate()
-    for told in exchange.told:
-        assert set(told["prices"]) == {"AAA", "BBB"}
-        assert float(told["prices"]["BBB"]) % 0.5 == 0
+    for body in exchange.received:
+        assert set(body["prices"]) == {"AAA", "BBB"}
+        assert float(body["prices"]["BBB"]) % 0.5 == 0
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ def test_a_walk_moves_everything_that_is_traded_by_whole_ticks(exchange: Exchang
         ("time,symbol,price\n1,AAA,cheap\n", "line 2"),
     ],
 )
-def test_a_file_that_is_none_is_refused_with_the_line_and_nothing_is_told(tmp_path: Path, text: str, line: str) -> None:
+def test_an_invalid_file_is_refused_with_the_line_and_nothing_is_sent(tmp_path: Path, text: str, line: str) -> None:
     file = tmp_path / "prices.csv"
     file.write_text(text)
     feed = started("csv", str(file))
-    told = feed.communicate(timeout=HANG)[1]
-    assert (feed.returncode, f"{file}: {line}" in told) == (2, True), told
+    errors = feed.communicate(timeout=HANG)[1]
+    assert (feed.returncode, f"{file}: {line}" in errors) == (2, True), errors
 
 
-def test_where_no_exchange_answers_it_says_so_and_ends() -> None:
+def test_if_no_exchange_answers_it_prints_an_error_and_ends() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         where = {"EXCHANGE": f"http://127.0.0.1:{nobody.getsockname()[1]}"}
@@ -123,7 +123,7 @@ def test_where_no_exchange_answers_it_says_so_and_ends() -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("walk",), ("walk", "often"), ("csv", "/nowhere.csv"), ("play", "x")])
-def test_arguments_that_make_no_sense_are_refused(arguments: tuple[str, ...]) -> None:
+def test_invalid_arguments_are_refused(arguments: tuple[str, ...]) -> None:
     feed = started(*arguments)
     feed.communicate(timeout=HANG)
     assert feed.returncode == 2

@@ -1,4 +1,4 @@
-"""The dashboard, the alert rules and the operator's pages speak of metrics that are there, by labels that they have."""
+"""The dashboard, the alert rules and the operator's pages use only metrics and labels that exist."""
 
 import json
 import re
@@ -31,14 +31,14 @@ RULES = [
 SCRAPES = yaml.safe_load((ROOT / "ops" / "prometheus.yml").read_text())["scrape_configs"]
 
 ASSEMBLED = (exchange.api, exposure.api, ledger.api, maker.api, ui.api, web.app, web.server)
-"""What defines the metrics of all services: importing it is what it is here for."""
+"""The modules that define the metrics of all services; importing them registers the metrics."""
 
 OF_THE_SCRAPE = {"job", "instance"}
 """Labels that Prometheus adds to every sample."""
 
 
 def exported() -> dict[str, set[str]]:
-    """Every sample a service may export, with the names of its labels, as Prometheus sees them."""
+    """Return every sample that a service may export, with the names of its labels, as Prometheus sees them."""
     found: dict[str, set[str]] = {"up": set(OF_THE_SCRAPE)}
     for collector, names in REGISTRY._collector_to_names.items():
         labels = set(getattr(collector, "_labelnames", ())) | OF_THE_SCRAPE
@@ -51,7 +51,7 @@ EXPORTED = exported()
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Each expression with a name for people."""
+    """Yield each expression with a readable name."""
     for rule in RULES:
         yield rule["alert"], rule["expr"]
     for panel in DASHBOARD["panels"]:
@@ -60,7 +60,7 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 
 def parts(expression: str) -> list[promql_parser.Expr]:
-    """Every node of a parsed expression."""
+    """Return every node of a parsed expression."""
     nodes: list[promql_parser.Expr] = []
     parsed = promql_parser.parse(expression.replace("$__rate_interval", "1m"))
     promql_parser.walk(parsed, nodes.append)
@@ -68,13 +68,13 @@ def parts(expression: str) -> list[promql_parser.Expr]:
 
 
 def selectors(expression: str) -> list[Any]:
-    """What an expression reads."""
+    """Return the metric selectors of an expression."""
     nodes = [getattr(node, "vector_selector", node) for node in parts(expression)]
     return [node for node in nodes if isinstance(node, promql_parser.VectorSelector)]
 
 
 @pytest.mark.parametrize("expression", [pytest.param(text, id=name) for name, text in expressions()])
-def test_an_expression_reads_what_is_exported_by_labels_that_it_has(expression: str) -> None:
+def test_every_expression_uses_existing_metrics_and_labels(expression: str) -> None:
     read = selectors(expression)
     assert read
     labels: set[str] = set()
@@ -87,26 +87,26 @@ def test_an_expression_reads_what_is_exported_by_labels_that_it_has(expression: 
             assert set(node.modifier.labels) <= labels
 
 
-def test_every_label_that_an_alert_tells_is_left_by_its_expression() -> None:
+def test_every_label_in_an_alerts_text_is_kept_by_its_expression() -> None:
     for rule in RULES:
         text = " ".join(rule["annotations"].values())
-        told = set(re.findall(r"\$labels\.(\w+)", text))
+        used = set(re.findall(r"\$labels\.(\w+)", text))
         outermost = promql_parser.parse(rule["expr"])
         left = outermost.lhs if isinstance(outermost, promql_parser.BinaryExpr) else outermost
         while isinstance(left, promql_parser.Call):
             left = left.args[-1]
         if isinstance(left, promql_parser.AggregateExpr):
-            assert told <= set(left.modifier.labels if left.modifier else ()), rule["alert"]
+            assert used <= set(left.modifier.labels if left.modifier else ()), rule["alert"]
         else:
-            assert told <= EXPORTED[selectors(rule["expr"])[0].name], rule["alert"]
+            assert used <= EXPORTED[selectors(rule["expr"])[0].name], rule["alert"]
 
 
-def test_every_alert_has_its_section_and_no_section_is_of_none() -> None:
+def test_every_alert_has_a_section_and_every_section_an_alert() -> None:
     section = OPERATIONS[OPERATIONS.index("\n## When an alert fires") :]
     assert re.findall(r"^### (\w+)$", section, flags=re.MULTILINE) == [rule["alert"] for rule in RULES]
 
 
-def test_the_operators_page_names_metrics_that_are_there() -> None:
+def test_the_operators_page_names_only_existing_metrics() -> None:
     prefixes = "|".join(("quotestream", "process", *SERVICES))
     named = set(re.findall(rf"`((?:{prefixes})_[a-z_]+)[`{{]", OPERATIONS))
     assert named
@@ -115,12 +115,12 @@ def test_the_operators_page_names_metrics_that_are_there() -> None:
 
 @needs(PROMTOOL)
 @pytest.mark.parametrize("arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "alerts.test.yml")])
-def test_prometheus_takes_the_files_and_the_rules_fire_when_they_should(arguments: tuple[str, ...]) -> None:
+def test_prometheus_accepts_the_files_and_the_rules_fire_as_expected(arguments: tuple[str, ...]) -> None:
     done = subprocess.run(["promtool", *arguments], cwd=ROOT / "ops", capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_service_is_scraped_where_it_listens_by_default() -> None:
+def test_every_service_is_scraped_at_its_default_port() -> None:
     found = {scrape["job_name"]: scrape["static_configs"][0]["targets"] for scrape in SCRAPES}
     ports = {
         name: table["port"]
@@ -130,7 +130,7 @@ def test_every_service_is_scraped_where_it_listens_by_default() -> None:
     assert found == {name: [f"127.0.0.1:{port}"] for name, port in ports.items()}
 
 
-def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells = [

@@ -1,4 +1,4 @@
-"""Running systems: one whose makers are paused, for scenarios driven by hand, and one that trades by itself."""
+"""Running systems: one whose makers are paused, for scripted scenarios, and one that trades by itself."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,7 +11,7 @@ from support.waiting import STACK_HANG, eventually
 
 @pytest.fixture(scope="module")
 def quiet_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Twelve symbols, quotes of 8 s, which a busy machine, too, has time to trade on; no order flow of its own."""
+    """Twelve symbols, quotes that live for 8 s, which is enough even on a busy machine, and no order flow."""
     symbols = [f"S{number:02}" for number in range(12)]
     stack = Stack(
         tmp_path_factory.mktemp("quiet"),
@@ -28,7 +28,7 @@ def quiet_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def busy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Thirty symbols that want 20 lots each side, quotes of 3 s, and a steady order flow with a history of it."""
+    """Thirty symbols of 20 lots per side, quotes that live for 3 s, and a steady order flow that records a history."""
     folder = tmp_path_factory.mktemp("busy")
     stack = Stack(
         folder,
@@ -46,7 +46,7 @@ def busy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 async def desk(quiet_stack: Stack) -> AsyncIterator[Desk]:
-    """A client of the quiet system, whose maker is paused and whose exposure is all free."""
+    """A client of the quiet system. Its maker is paused, and its whole limit is free."""
     async with plain_client(timeout=STACK_HANG) as http:
         client = Desk(quiet_stack, http)
         await client.switched("/pause")

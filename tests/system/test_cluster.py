@@ -1,4 +1,4 @@
-"""Three NATS servers with three copies of everything: one may be lost, and all may crash."""
+"""Three NATS servers with three replicas of everything: one may be lost, and all may crash."""
 
 import json
 import os
@@ -48,7 +48,7 @@ async def desk(stack: Stack) -> AsyncIterator[Desk]:
 
 
 async def trades(desk: Desk) -> None:
-    """Every symbol executes an order that is sent now, and the position follows it."""
+    """Wait until every symbol has executed an order that is sent now, and its position includes the fill."""
     for symbol in SYMBOLS:
         version = await eventually(lambda symbol=symbol: _filled(desk, symbol), STACK_HANG, pause=0.1)
         await eventually(lambda symbol=symbol, version=version: _applied(desk, symbol, version), STACK_HANG, pause=0.05)
@@ -69,12 +69,12 @@ async def all_ready(desk: Desk) -> bool:
 
 
 async def logged(desk: Desk, symbol: str) -> list[RecordedFill]:
-    """The fills of a symbol; whoever is elected just now does not answer."""
+    """Return the fills of a symbol, with retries, because a leader that is being elected does not answer."""
     return await eventually(lambda: logged_fills(desk.stack, symbol), STACK_HANG, pause=0.1)
 
 
 async def settled(desk: Desk) -> list[Any]:
-    """The positions, once everything executed is applied; the makers must be paused."""
+    """Wait until all fills are applied. Return the positions. The makers must be paused."""
     for symbol in SYMBOLS:
         fills = await logged(desk, symbol)
         await eventually(lambda symbol=symbol, fills=fills: _applied(desk, symbol, len(fills)), STACK_HANG)
@@ -82,7 +82,7 @@ async def settled(desk: Desk) -> list[Any]:
     return positions
 
 
-async def test_everything_is_held_three_times(desk: Desk) -> None:
+async def test_every_stream_has_three_replicas(desk: Desk) -> None:
     assert set(SERVERS) <= set(desk.stack.pids())
     async with desk.stack.connection() as connection:
         for stream in subjects.streams(4):
@@ -90,8 +90,8 @@ async def test_everything_is_held_three_times(desk: Desk) -> None:
     await trades(desk)
 
 
-async def test_a_killed_server_is_done_without(desk: Desk) -> None:
-    """It leads the market log of a symbol, and comes back by itself."""
+async def test_trading_continues_without_a_killed_server(desk: Desk) -> None:
+    """It is the leader of a symbol's market log, and it is restarted."""
     stream = subjects.market_stream(subjects.shard_of("AAA", 4))
     async with desk.stack.connection() as connection:
         leader = await eventually(lambda: leader_of(connection, stream), STACK_HANG)
@@ -125,7 +125,7 @@ async def test_no_service_failed_meanwhile(desk: Desk) -> None:
 
 
 def audited(stack: Stack, *more: str) -> dict[str, Any]:
-    """The verdicts of an audit, by what they are on."""
+    """Run an audit. Return its verdicts by their codes."""
     command = [sys.executable, "-m", "audit", "--json", *more]
     done = subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=STACK_HANG)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -133,8 +133,8 @@ def audited(stack: Stack, *more: str) -> dict[str, Any]:
 
 
 @pytest.mark.last
-async def test_all_servers_hold_the_same_while_they_run_and_when_they_are_down(desk: Desk) -> None:
-    """What has been appended to a bucket since the first of them was stopped, that one does not have."""
+async def test_all_servers_store_the_same_while_they_run_and_when_they_are_down(desk: Desk) -> None:
+    """The first server that stops lacks what is appended to a bucket afterwards."""
     running = audited(desk.stack)
     assert {verdict["status"] for verdict in running.values()} == {"proved"}, running
     assert "by the counts that each reports" in running["copy"]["checked"]

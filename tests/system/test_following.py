@@ -18,14 +18,14 @@ CLIENT = "00f067aa0ba902b7"
 
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    """Where the system sends its spans."""
+    """The collector of the system's spans."""
     with Collector() as collector:
         yield collector
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
-    """One symbol that a maker quotes, no order flow of its own; it tells all there is to tell."""
+    """One symbol that a maker quotes, no order flow, with traces and debug logs."""
     own = Stack(
         tmp_path_factory.mktemp("following"),
         ["AAA"],
@@ -47,7 +47,7 @@ async def desk(stack: Stack) -> AsyncIterator[Desk]:
 
 
 async def executed(desk: Desk, order_id: str, **headers: str) -> tuple[dict[str, str], str]:
-    """An order's fill, and the id of the quote that replaces the one it executed on."""
+    """Execute an order. Return its fill, and the id of the quote that replaces the one it executed on."""
     body = {"order_id": order_id, "symbol": "AAA", "side": "buy", "quantity": 1, "limit_price": "200.00"}
 
     async def filled() -> dict[str, str] | None:
@@ -64,7 +64,7 @@ async def executed(desk: Desk, order_id: str, **headers: str) -> tuple[dict[str,
 
 
 def step(span: Span) -> tuple[str, str]:
-    """Which service did what; of an append to the market log, also of what."""
+    """Return the service and the name of a span; for an append to the market log, also the kind of message."""
     subject = str(span.about.get("subject", "")).partition(".")[0]
     return span.service, f"{span.name} {subject}".strip()
 
@@ -89,12 +89,12 @@ async def test_one_trace_follows_an_order_to_the_quote_that_replaces_the_one_it_
     }
 
     def spans() -> dict[tuple[str, str], Span] | None:
-        """The last of each step: an order that found no quote yet, and what is decided for `reserve`, come before."""
-        told = {step(span): span for span in collector.trace(TRACE)}
-        return told if follows_from.keys() <= told.keys() else None
+        """Return the last span of each step: an order without a quote, and the decision on `reserve`, come before."""
+        last = {step(span): span for span in collector.trace(TRACE)}
+        return last if follows_from.keys() <= last.keys() else None
 
     if ("maker", "prefetch") not in {step(span) for span in await eventually(lambda: reserved(collector))}:
-        # The maker heard of the position before it came to the fill.
+        # The maker received the position before the fill.
         del follows_from["maker", "prefetch"]
         follows_from["exposure", "rpc.exposure.reserve"] = ("maker", "attempt")
     found = await eventually(spans, STACK_HANG)
@@ -108,16 +108,16 @@ async def test_one_trace_follows_an_order_to_the_quote_that_replaces_the_one_it_
 
 
 def reserved(collector: Collector) -> list[Span] | None:
-    """The spans of the trace, once the attempt is among them."""
-    told = collector.trace(TRACE)
-    return told if ("maker", "attempt") in {step(span) for span in told} else None
+    """Return the spans of the trace if they include the attempt."""
+    spans = collector.trace(TRACE)
+    return spans if ("maker", "attempt") in {step(span) for span in spans} else None
 
 
-async def test_an_order_that_did_not_execute_is_named_with_the_reason(desk: Desk) -> None:
+async def test_an_order_that_did_not_execute_is_logged_with_the_reason(desk: Desk) -> None:
     cheap = ""
 
     async def rejected_for_its_price() -> bool:
-        """It is for another reason while a test before has bought all that was quoted."""
+        """The reason is another one while an earlier test has bought the whole quote."""
         nonlocal cheap
         cheap = f"cheap-{next(numbers)}"
         return bool((await desk.order(cheap, "AAA", "buy", 1, "1.00"))["reason"] == "not_marketable")
@@ -130,14 +130,14 @@ async def test_an_order_that_did_not_execute_is_named_with_the_reason(desk: Desk
     refused = {"event": "refused", "order_id": "off-tick-1", "symbol": "AAA", "reason": "invalid-field"}
     for wanted in (rejected, refused):
 
-        def told(wanted: dict[str, str] = wanted) -> bool:
+        def logged(wanted: dict[str, str] = wanted) -> bool:
             return any(wanted.items() <= line.items() for line in desk.stack.logs("exchange"))
 
-        await eventually(told, STACK_HANG)
+        await eventually(logged, STACK_HANG)
 
 
-def test_at_debug_the_services_speak_and_not_the_libraries_beneath_them(stack: Stack) -> None:
-    """One order is found among lines of ours, not among every statement of the ledger's database."""
+def test_debug_logs_contain_only_lines_of_the_services_and_not_of_libraries(stack: Stack) -> None:
+    """So an order is easy to find, without every statement of the ledger's database in between."""
     for service in stack.ports:
         assert {
             line["logger"] for line in stack.logs(service) if line["level"] == "debug" and "logger" in line
@@ -162,7 +162,7 @@ async def test_the_log_lines_of_every_service_name_an_order_or_what_it_led_to(de
     ):
         wanted = {"event": event, **ids}
 
-        def told(service: str = service, wanted: dict[str, object] = wanted) -> bool:
+        def logged(service: str = service, wanted: dict[str, object] = wanted) -> bool:
             return any(wanted.items() <= line.items() for line in desk.stack.logs(service))
 
-        await eventually(told, STACK_HANG)
+        await eventually(logged, STACK_HANG)

@@ -1,4 +1,4 @@
-"""Two of each service: whichever half is lost or paused, the other goes on by itself, and both agree in the end."""
+"""Two instances of each service: if either half is killed or paused, the other continues, and both agree at the end."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ PAUSE = 6.0
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two of each service that may be many, quotes of 3 s, and a steady order flow to both exchanges."""
+    """Two instances of each service, quotes that live for 3 s, and a steady order flow to both exchanges."""
     own = Stack(
         tmp_path_factory.mktemp("many"),
         SYMBOLS,
@@ -49,7 +49,7 @@ async def desk(stack: Stack) -> AsyncIterator[Desk]:
 
 
 async def trades(desk: Desk, exchange: str, ledger: str) -> None:
-    """Every symbol is executed on that exchange, applied by that ledger, and quoted again from the new position."""
+    """Wait until every symbol has a fill on an exchange, applied by a ledger, and a quote from the new position."""
     await asyncio.gather(*(_trades(desk, symbol, exchange, ledger) for symbol in SYMBOLS))
 
 
@@ -78,15 +78,15 @@ async def all_ready(desk: Desk) -> bool:
     return all(response.status_code == 200 for response in responses)
 
 
-async def test_all_of_them_are_ready_and_say_so(desk: Desk) -> None:
+async def test_all_instances_are_ready_and_report_their_lag(desk: Desk) -> None:
     assert set(desk.stack.ports) == {*SERVICES, *SECOND}
 
-    def all_tell_how_far_behind_they_are() -> bool:
-        """A service that is busy may not answer in time, and has a dash then."""
+    def all_report_their_lag() -> bool:
+        """A busy service may not answer in time; its row then shows a dash."""
         rows = desk.stack.rows()
         return all(name in rows and rows[name][5].isdigit() for name in desk.stack.ports)
 
-    await eventually(all_tell_how_far_behind_they_are, STACK_HANG)
+    await eventually(all_report_their_lag, STACK_HANG)
     assert {line["instance"] for line in desk.stack.logs("exchange-2")} == {"exchange-2"}
     started = next(line for line in desk.stack.logs("loadgen") if line["event"] == "started")
     assert started["url"] == ",".join(desk.stack.url(name) for name in ("exchange", "exchange-2"))
@@ -107,7 +107,9 @@ async def test_an_order_sent_to_both_exchanges_executes_once(desk: Desk) -> None
 
 
 @pytest.mark.parametrize(("victims", "live"), [(FIRST, SECOND), (SECOND, FIRST)], ids=["first", "second"])
-async def test_one_of_each_is_killed(desk: Desk, victims: tuple[str, ...], live: tuple[str, ...]) -> None:
+async def test_trading_continues_if_one_instance_of_each_is_killed(
+    desk: Desk, victims: tuple[str, ...], live: tuple[str, ...]
+) -> None:
     pids = desk.stack.pids()
     for victim in victims:
         os.kill(pids[victim], signal.SIGKILL)
@@ -116,7 +118,9 @@ async def test_one_of_each_is_killed(desk: Desk, victims: tuple[str, ...], live:
 
 
 @pytest.mark.parametrize(("victims", "live"), [(FIRST, SECOND), (SECOND, FIRST)], ids=["first", "second"])
-async def test_one_of_each_is_paused(desk: Desk, victims: tuple[str, ...], live: tuple[str, ...]) -> None:
+async def test_trading_continues_if_one_instance_of_each_is_paused(
+    desk: Desk, victims: tuple[str, ...], live: tuple[str, ...]
+) -> None:
     pids = desk.stack.pids()
     until = time.monotonic() + PAUSE
     try:
@@ -124,7 +128,7 @@ async def test_one_of_each_is_paused(desk: Desk, victims: tuple[str, ...], live:
             os.kill(pids[victim], signal.SIGSTOP)
         while time.monotonic() < until:
             await trades(desk, live[0], live[3])
-            await passes(0.5)  # trading without a rest would show no more
+            await passes(0.5)  # trading without a break would show no more
     finally:
         for victim in victims:
             os.kill(pids[victim], signal.SIGCONT)
@@ -133,7 +137,7 @@ async def test_one_of_each_is_paused(desk: Desk, victims: tuple[str, ...], live:
 
 
 @pytest.mark.last
-async def test_in_the_end_both_ledgers_hold_the_same(desk: Desk) -> None:
+async def test_at_the_end_both_ledgers_have_the_same_positions(desk: Desk) -> None:
     for maker in ("maker", "maker-2"):
         await desk.switched("/pause", maker)
 

@@ -1,4 +1,4 @@
-"""Starting, stopping, losing parts: the system goes on with the same positions, and so does its page."""
+"""Starts, stops and crashes: the system continues with the same positions, and so does its page."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A system for the tests of this module, to be broken and stopped."""
+    """A system that the tests of this module break and stop."""
     folder = tmp_path_factory.mktemp("broken")
     own = Stack(folder, ["AAA", "BBB"], MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=10)
     own.start()
@@ -28,7 +28,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize("victim", ["exchange", "ledger", "exposure", "maker", "ui", "nats"])
-async def test_a_killed_part_comes_back_and_trading_goes_on(stack: Stack, victim: str) -> None:
+async def test_a_killed_process_is_restarted_and_trading_continues(stack: Stack, victim: str) -> None:
     async with plain_client(timeout=STACK_HANG) as http:
         desk = Desk(stack, http)
         os.kill(stack.pid_of(victim), signal.SIGKILL)
@@ -53,27 +53,27 @@ async def test_a_killed_part_comes_back_and_trading_goes_on(stack: Stack, victim
 
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_page_comes_back_by_itself_after_each_restart(open_page: OpenPage, stack: Stack) -> None:
-    """Of the ledger, of NATS and of its own service, each of which hangs first; and without being loaded again."""
+async def test_the_page_recovers_from_each_restart_without_a_reload(open_page: OpenPage, stack: Stack) -> None:
+    """The ledger, NATS and the page's own service are restarted, after each has hung for a while."""
     async with open_page(stack.url("ui")) as page:
         state = page.locator("html")
         await expect(state).to_have_attribute("data-state", "live")
         await page.evaluate("window.loaded = 'once'")
 
-        for victim, told in [("ledger", "stale"), ("nats", "stale"), ("ui", "down")]:
+        for victim, shown in [("ledger", "stale"), ("nats", "stale"), ("ui", "down")]:
             pid = stack.pid_of(victim)
-            os.kill(pid, signal.SIGSTOP)  # a restart alone might be over before anything is missed
-            await expect(state).to_have_attribute("data-state", told)
+            os.kill(pid, signal.SIGSTOP)  # a restart alone might end before the page notices it
+            await expect(state).to_have_attribute("data-state", shown)
             assert await page.locator("#region").evaluate("node => getComputedStyle(node).filter") == "grayscale(1)"
             await expect(page.locator("#banner")).to_be_visible()
             os.kill(pid, signal.SIGKILL)
-            await goes_on(page)
+            await recovers(page)
 
         assert await page.evaluate("window.loaded") == "once"
 
 
-async def goes_on(page: Page) -> None:
-    """It is live again, every symbol has its one row, and trading shows."""
+async def recovers(page: Page) -> None:
+    """Wait until the page is live again, every symbol has exactly one row, and new trades appear."""
     await expect(page.locator("html")).to_have_attribute("data-state", "live")
     await expect(page.locator("#banner")).to_be_hidden()
     await expect(page.locator("tbody th")).to_have_text(["AAA", "BBB"])
@@ -90,12 +90,12 @@ async def goes_on(page: Page) -> None:
 
 
 async def versions(page: Page) -> list[int]:
-    """What the rows show."""
+    """Return the position versions in the rows."""
     return [int(text.replace(",", "")) for text in await page.locator(".version .value").all_inner_texts()]
 
 
 @pytest.mark.last
-async def test_a_full_stop_and_start_goes_on_where_it_was(stack: Stack) -> None:
+async def test_after_a_stop_and_start_positions_and_quotes_continue(stack: Stack) -> None:
     async with plain_client(timeout=STACK_HANG) as http:
         desk = Desk(stack, http)
 

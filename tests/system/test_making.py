@@ -1,4 +1,4 @@
-"""The system trading by itself: thirty symbols that want 20 lots each side, under a limit of 100; and its audit."""
+"""The system trading by itself: thirty symbols of 20 lots per side under a limit of 100 lots; and its audit."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.system
 
 
 async def all_quoted(desk: Desk, times: int = 1) -> None:
-    """Wait until every symbol was seen with so many quotes. A slow machine may never have all of them at once."""
+    """Wait until every symbol has had `times` quotes. On a slow machine they may never all be active at once."""
     seen: dict[str, set[str]] = {}
 
     async def enough() -> bool:
@@ -26,13 +26,13 @@ async def all_quoted(desk: Desk, times: int = 1) -> None:
     await eventually(enough, STACK_HANG, pause=0.05)
 
 
-async def test_every_symbol_is_quoted_and_quoted_again(busy_desk: Desk) -> None:
-    """Also those that nothing fills: a quote lives for 3 s."""
+async def test_every_symbol_is_quoted_and_requoted(busy_desk: Desk) -> None:
+    """This includes symbols without fills, because a quote lives for 3 s."""
     await all_quoted(busy_desk, times=3)
 
 
-async def test_the_limit_holds_at_every_look_while_orders_flow_and_others_reserve(busy_desk: Desk) -> None:
-    """A stranger takes all the capacity it can get, so that makers are reduced; nothing ever exceeds the limit."""
+async def test_the_limit_is_never_exceeded_while_orders_flow_and_others_reserve(busy_desk: Desk) -> None:
+    """Another client reserves as much as it can, so that makers get less; nothing ever exceeds the limit."""
     reduced = most = 0
     enough = asyncio.Event()
 
@@ -45,7 +45,7 @@ async def test_the_limit_holds_at_every_look_while_orders_flow_and_others_reserv
                 return
             await asyncio.sleep(0.02)
 
-    async def look() -> None:
+    async def check() -> None:
         nonlocal most
         exposure = await busy_desk.exposure()
         quotes = await busy_desk.get("exchange", "/quotes")
@@ -55,17 +55,17 @@ async def test_the_limit_holds_at_every_look_while_orders_flow_and_others_reserv
             assert sum(quote[f"remaining_{side}_quantity"] for quote in quotes) <= 100
             most = max(most, exposure[side]["used"])
 
-    asking = asyncio.create_task(stranger())
+    reserving = asyncio.create_task(stranger())
     async with asyncio.timeout(STACK_HANG):
-        for looks in itertools.count(1):
-            await look()
-            if looks >= 100 and reduced and most == 100:
+        for checks in itertools.count(1):
+            await check()
+            if checks >= 100 and reduced and most == 100:
                 break
     enough.set()
-    await asking
+    await reserving
 
 
-async def test_makers_quote_again_from_the_new_position_after_a_fill(busy_desk: Desk) -> None:
+async def test_makers_requote_from_the_new_position_after_a_fill(busy_desk: Desk) -> None:
     tries = itertools.count()
 
     async def filled() -> tuple[str, int] | None:
@@ -92,7 +92,7 @@ async def test_pausing_withdraws_every_quote_and_resuming_brings_them_back(busy_
 
 
 async def test_every_position_is_the_signed_sum_of_its_fills(busy_desk: Desk) -> None:
-    """With the makers paused nothing fills any more, so the log and the ledger can be compared."""
+    """While the makers are paused nothing is filled, so the log and the ledger can be compared."""
     async with busy_desk.paused():
         for symbol in (f"S{number:02}" for number in range(30)):
             fills = await logged_fills(busy_desk.stack, symbol)
@@ -134,6 +134,6 @@ async def test_a_system_is_proved_while_it_trades_and_when_it_is_down(busy_desk:
 
 
 def audit(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, with a stack's settings."""
+    """Run the audit with a stack's settings."""
     command = [sys.executable, "-m", "audit", *arguments]
     return subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=STACK_HANG)

@@ -1,4 +1,4 @@
-"""A restore of the market log alone: every symbol is quoted again, by revisions beyond those that the log names."""
+"""A restore of the market log alone: every symbol is quoted again, with revisions after those that the log names."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def command(stack: Stack, *arguments: str) -> str:
 
 
 async def quoted(desk: Desk, symbols: set[str], beyond: int = 0) -> dict[str, int]:
-    """Wait until each of these symbols has a quote of a revision beyond that; the revisions."""
+    """Wait until each of these symbols has a quote with a revision after `beyond`. Return the revisions."""
 
     async def each() -> dict[str, int] | None:
         quotes: list[dict[str, Any]] = await desk.get("exchange", "/quotes")

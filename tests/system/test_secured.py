@@ -1,4 +1,4 @@
-"""The whole system with tokens and TLS: HTTPS to every service, TLS to the broker, and our own commands over both."""
+"""The whole system with tokens and TLS: HTTPS to every service, TLS to the broker, and our commands with both."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One symbol, a certificate as `./qs tls` makes it, and a token a role."""
+    """One symbol, a certificate as `./qs tls` creates it, and a token for each role."""
     folder = tmp_path_factory.mktemp("secured")
     names = ("--identities", "localhost", "127.0.0.1", "::1")
     subprocess.run([sys.executable, "-m", "trustme", "--quiet", "--dir", folder, *names], check=True)
@@ -56,7 +56,7 @@ def command(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_an_order_takes_a_traders_token_and_trust_in_the_certificate(
+async def test_an_order_needs_a_traders_token_and_trust_in_the_certificate(
     stack: Stack, http: httpx.AsyncClient
 ) -> None:
     http.headers = httpx.Headers(auth_headers(Role.TRADER))
@@ -70,12 +70,12 @@ async def test_an_order_takes_a_traders_token_and_trust_in_the_certificate(
 
 
 async def filled(desk: Desk) -> Any:
-    """An order's result, once there is a quote to fill it."""
+    """Send an order. Return its result if it was filled."""
     result = await desk.order("mine", "AAPL", quantity=1)
     return result if result["fills"] else None
 
 
-async def test_a_stream_is_for_readers_over_tls(stack: Stack) -> None:
+async def test_only_readers_get_a_stream_over_tls(stack: Stack) -> None:
     url = stack.url("ledger", "/positions/stream").replace("https://", "wss://")
     async with connect(url, ssl=stack.tls, additional_headers=auth_headers(Role.READER)) as socket:
         assert json.loads(await socket.recv())[0]["symbol"] == "AAPL"
@@ -85,7 +85,7 @@ async def test_a_stream_is_for_readers_over_tls(stack: Stack) -> None:
         assert refused.value.response.status_code == 403
 
 
-async def test_the_broker_speaks_to_nobody_in_the_clear_or_without_a_certificate(stack: Stack) -> None:
+async def test_the_broker_refuses_connections_without_tls_or_without_a_certificate(stack: Stack) -> None:
     seed = stack.settings.stack.nats_seed("observer")
     strangers = ssl.create_default_context(cafile=stack.settings.stack.tls_ca)
     for url, context, why in (
@@ -100,7 +100,7 @@ async def test_the_broker_speaks_to_nobody_in_the_clear_or_without_a_certificate
         await asyncio.wait([connecting])
 
 
-def test_our_own_commands_know_the_certificate_and_the_tokens(stack: Stack) -> None:
+def test_our_commands_use_the_certificate_and_the_tokens(stack: Stack) -> None:
     status = command(stack, "stack", "status")
     assert (status.returncode, "https://127.0.0.1" in status.stdout) == (0, True), status.stdout
     load = command(stack, "loadgen", "--rate", "20", "--duration", "0.5")

@@ -1,4 +1,4 @@
-"""The system as its clients see it, makers paused: orders, fills, quotes and the limit, through HTTP and the broker."""
+"""The system as clients see it, with paused makers: orders, fills, quotes and the limit, over HTTP and the broker."""
 
 import asyncio
 import sys
@@ -46,7 +46,7 @@ async def test_a_committed_position_is_published(desk: Desk) -> None:
     assert msgspec.to_builtins(update.position) == await desk.position("S01")
 
 
-async def test_partial_fills_take_a_quote_down_to_nothing(desk: Desk) -> None:
+async def test_partial_fills_exhaust_a_quote(desk: Desk) -> None:
     quote = await desk.quoted("S02")
     first = await desk.order("partial-1", "S02", "buy", 7)
     assert (first["status"], first["leaves_quantity"]) == ("filled", 0)
@@ -69,7 +69,7 @@ async def test_nothing_executes_after_expiry(desk: Desk) -> None:
     quote = await desk.quoted("S03")
     expires_at = datetime.fromisoformat(quote["expires_at"])
     reason = ""
-    while reason != "quote_expired":  # by the exchange's clock, which ours may be ahead of
+    while reason != "quote_expired":  # by the exchange's clock, which may be behind ours
         result = await desk.order(f"expiry-{utc_now().timestamp():.3f}".replace(".", "-"), "S03", "buy", 1, "99.00")
         reason = result["reason"]
         assert reason in ("not_marketable", "quote_expired")
@@ -125,7 +125,7 @@ async def test_the_same_fill_twice_counts_once(desk: Desk) -> None:
     assert await desk.position("S06") == first.json()
 
 
-async def test_the_fills_of_an_order_are_seen_before_by_the_ledger(desk: Desk) -> None:
+async def test_an_orders_fill_that_is_reported_again_counts_once(desk: Desk) -> None:
     await desk.quoted("S07")
     result = await desk.order("seen-1", "S07", "buy", 1)
     position = await desk.applied("S07", result["fills"][0])
@@ -146,7 +146,7 @@ async def test_the_same_quote_and_reservation_twice_count_once(desk: Desk) -> No
     assert (other.status_code, other.json()["type"]) == (409, "urn:quotestream:quote-id-reused")
 
 
-async def test_quotes_use_the_limit_up_until_they_end_and_what_no_quote_uses_is_revoked(desk: Desk) -> None:
+async def test_quotes_use_the_limit_until_they_end_and_unused_reservations_are_revoked(desk: Desk) -> None:
     for number in range(9):
         await desk.quoted(f"S{number:02}")
     hoarded = await desk.reserve("fill-up-9", "S09", 20, 5)
@@ -181,7 +181,7 @@ async def test_a_quote_larger_than_its_reservation_is_refused(desk: Desk) -> Non
     assert (response.status_code, response.json()["type"]) == (409, "urn:quotestream:reservation-not-active")
 
 
-async def test_the_buckets_empty_themselves_when_nobody_quotes(desk: Desk) -> None:
+async def test_the_buckets_become_empty_when_nobody_quotes(desk: Desk) -> None:
     await desk.quoted("S00")
 
     async with desk.stack.connection() as connection:
@@ -207,7 +207,7 @@ async def test_the_buckets_empty_themselves_when_nobody_quotes(desk: Desk) -> No
         await eventually(empty, STACK_HANG, pause=0.2)
 
 
-async def test_every_openapi_page_is_served_without_another_host(desk: Desk) -> None:
+async def test_every_openapi_page_is_self_contained(desk: Desk) -> None:
     for service in desk.stack.ports:
         page = await desk.http.get(desk.stack.url(service, "/schema"))
         assert page.status_code == 200
@@ -217,11 +217,11 @@ async def test_every_openapi_page_is_served_without_another_host(desk: Desk) -> 
         assert f"\n{service}_" in metrics.text
 
 
-async def test_the_broker_refuses_a_service_nothing_and_a_watch_what_it_may_not_see(desk: Desk) -> None:
+async def test_the_broker_refuses_no_service_and_refuses_a_forbidden_watch(desk: Desk) -> None:
     for service in SERVICES:
         assert [line for line in desk.stack.logs(service) if line["event"] == "not permitted"] == []
     command = [sys.executable, "-m", "stack", "watch", "rpc.>"]
     watch = await asyncio.create_subprocess_exec(*command, env=desk.stack.environ, stderr=asyncio.subprocess.PIPE)
-    _, told = await watch.communicate()
+    _, errors = await watch.communicate()
     assert watch.returncode == 1
-    assert told.decode().startswith("rpc.> cannot be watched: the broker refused a subscription to rpc.>")
+    assert errors.decode().startswith("rpc.> cannot be watched: the broker refused a subscription to rpc.>")
