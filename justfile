@@ -62,7 +62,7 @@ symbol *ARGS:
 resume *ARGS:
     @exec uv run quotestream resume "$@"
 
-# Delete all data, after asking: streams, ledger, logs
+# Delete all data, after confirmation: streams, ledger, logs
 [group("run")]
 [no-exit-message]
 clean-data *ARGS:

@@ -30,8 +30,8 @@ async def quote(stage: Stage, attempt: int, symbols: Sequence[str], size: int | 
         async def work() -> None:
             for symbol in left:
                 quote_id = ids.quote_id(symbol, ids.QuoteVersion(0, 0, attempt))
-                ask = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=lots, ask_quantity=lots)
-                answer = await reserving.request("POST", "/reservations", msgspec.json.encode(ask))
+                request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=lots, ask_quantity=lots)
+                answer = await reserving.request("POST", "/reservations", msgspec.json.encode(request))
                 if answer.status != 201:
                     raise CouldNotMeasure(f"no reservation: {answer.body!r}")
                 given = msgspec.json.decode(answer.body, type=ReservationAnswer)

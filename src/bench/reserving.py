@@ -35,13 +35,13 @@ async def measure(trial: Trial) -> list[Figure]:
     async with Stage(trial.folder, symbol_names(SYMBOLS), MARKET_QUOTE_TTL=TTL) as stage:
         appender = Appender(stage)
         await stage.start("nats", "exposure")
-        async with stage.connected() as connection, stage.connected("maker") as asking:
+        async with stage.connected() as connection, stage.connected("maker") as maker:
             await appender.prepare(connection)
-            await _reserve(asking, stage.symbols, numbers, trial.seconds(1.0))
+            await _reserve(maker, stage.symbols, numbers, trial.seconds(1.0))
             for _ in range(trial.repeats(REPEATS)):
                 seconds = trial.seconds(APPENDING)
                 appends.append(len(await appender.milliseconds(connection, seconds)) / seconds)
-                rates.append(await _reserve(asking, stage.symbols, numbers, trial.seconds(SECONDS)))
+                rates.append(await _reserve(maker, stage.symbols, numbers, trial.seconds(SECONDS)))
                 trial.report(f"{rates[-1]:,.0f} reservations/s, {appends[-1]:,.0f} appends/s")
     return [
         Figure(

@@ -57,10 +57,10 @@ class _Scale:
             for _ in range(20 if self._trial.short else RESERVATIONS):
                 self._attempt += 1
                 quote_id = ids.quote_id(self.stage.symbols[0], ids.QuoteVersion(0, 0, self._attempt))
-                ask = ReservationRequest(
+                request = ReservationRequest(
                     quote_id=quote_id, symbol=self.stage.symbols[0], bid_quantity=TRADED, ask_quantity=TRADED
                 )
-                body = msgspec.json.encode(ask)
+                body = msgspec.json.encode(request)
                 began = time.perf_counter()
                 answer = await client.request("POST", "/reservations", body)
                 took.append((time.perf_counter() - began) * 1e6)

@@ -41,7 +41,7 @@ RECIPES = {
         "stack",
         ("repair",),
     ),
-    "clean-data": Recipe("Delete all data, after asking: streams, ledger, logs", "stack", ("clean-data",)),
+    "clean-data": Recipe("Delete all data, after confirmation: streams, ledger, logs", "stack", ("clean-data",)),
     "status": Recipe(
         "Show every process: state, pid, uptime, restarts, lag, address, and what it waits for",
         "stack",

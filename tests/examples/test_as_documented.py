@@ -192,7 +192,7 @@ def commands() -> Iterator[str]:
 
 
 WATCHES = ("sub", "watch")
-"""Subcommands that go on until they are told to stop."""
+"""Subcommands that run until they are stopped."""
 
 
 @needs(NATS)

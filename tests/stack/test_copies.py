@@ -118,7 +118,7 @@ async def test_a_damaged_server_fetches_everything_from_the_others(cluster: Nats
     assert "A damaged store" in await copies.lacking("nats-3")
     cluster.stop("nats-3")
     shutil.rmtree(next(server.folder for server in cluster.settings.nats_servers if server.name == "nats-3"))
-    cluster.start("nats-3")  # as the documents say
+    cluster.start("nats-3")  # as the documents describe
     await eventually(copies.are_complete, STACK_HANG)
 
     cluster.stop(*cluster.names)

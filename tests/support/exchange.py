@@ -33,17 +33,17 @@ class ExposureStandIn:
         self.refuse: Refusal | None = None
         self.hold: asyncio.Event | None = None
 
-    async def activate(self, asked: Activate) -> Reservation:
-        self.activated.append(asked)
+    async def activate(self, request: Activate) -> Reservation:
+        self.activated.append(request)
         if self.hold is not None:
             await self.hold.wait()
         if self.refuse is not None:
             raise Refused(self.refuse, "as the test wants")
-        return self._reservation(asked.reservation_id, asked.symbol)
+        return self._reservation(request.reservation_id, request.symbol)
 
-    async def deactivate(self, asked: Deactivate) -> Reservation:
-        self.deactivated.append(asked)
-        return self._reservation(asked.reservation_id, "AAA")
+    async def deactivate(self, request: Deactivate) -> Reservation:
+        self.deactivated.append(request)
+        return self._reservation(request.reservation_id, "AAA")
 
     def _reservation(self, reservation_id: str, symbol: str) -> Reservation:
         now = utc_now()

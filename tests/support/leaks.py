@@ -280,7 +280,7 @@ class World:
         async def free() -> datetime | None:
             return utc_now() if await self.used() == 0 else None
 
-        seen: datetime = await eventually(free, STACK_HANG, pause=0.05)  # type: ignore[arg-type] # it is one, or asked again
+        seen: datetime = await eventually(free, STACK_HANG, pause=0.05)  # type: ignore[arg-type] # it is one, or polled again
         last = await self._last(subjects.EXPOSURE_STREAM, subjects.DECISIONS)
         self.held = last is not None
         return min(seen, last.time) if last else seen

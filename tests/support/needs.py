@@ -66,7 +66,7 @@ NATS = Need(
     "https://github.com/nats-io/natscli/releases, or go install github.com/nats-io/natscli/nats@latest",
 )
 FUSE = Need(
-    "a file system of our own",
+    "FUSE",
     lambda: (
         os.access("/dev/fuse", os.R_OK | os.W_OK)
         and find_library("fuse3") is not None

@@ -24,7 +24,7 @@ T = TypeVar("T")
 V = TypeVar("V", int, float)
 
 
-async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = HANG, pause: float | None = None) -> T:
+async def eventually(poll: Callable[[], T | Awaitable[T]], timeout: float = HANG, pause: float | None = None) -> T:
     """Poll until the result is truthy, and return it. After `timeout` seconds, fail with the last result or error.
 
     It sleeps for `pause` seconds between polls; by default longer for whole stacks, because polling takes processor
@@ -35,34 +35,34 @@ async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = HANG,
     deadline = time.monotonic() + timeout
     pause = pause if pause is not None else 0.01 if timeout < STACK_HANG else 0.05
     while True:
-        answer: Any = None
+        result: Any = None
         error: Exception | None = None
         try:
-            asked = ask()
-            answer = await asked if inspect.isawaitable(asked) else asked
+            polled = poll()
+            result = await polled if inspect.isawaitable(polled) else polled
         except Exception as raised:  # noqa: BLE001 # any error may be temporary
             error = raised
-        if answer:
-            return answer  # type: ignore[no-any-return] # it is a T
+        if result:
+            return result  # type: ignore[no-any-return] # it is a T
         if time.monotonic() > deadline:
             if error is not None:
                 raise error
-            raise AssertionError(f"still {answer!r} after {timeout} s")
+            raise AssertionError(f"still {result!r} after {timeout} s")
         await asyncio.sleep(pause)
 
 
-async def reaches(ask: Callable[[], V | Awaitable[V | None] | None], least: V, timeout: float = HANG) -> V:
+async def reaches(poll: Callable[[], V | Awaitable[V | None] | None], least: V, timeout: float = HANG) -> V:
     """Poll until the result is `least` or more, and return it. The value may have grown further since."""
     seen: V | None = None
 
-    async def there() -> bool:
+    async def reached() -> bool:
         nonlocal seen
-        asked = ask()
-        seen = await asked if inspect.isawaitable(asked) else asked
+        polled = poll()
+        seen = await polled if inspect.isawaitable(polled) else polled
         return seen is not None and seen >= least
 
     try:
-        await eventually(there, timeout)
+        await eventually(reached, timeout)
     except AssertionError:
         raise AssertionError(f"still {seen!r}, and not yet {least!r}, after {timeout} s") from None
     assert seen is not None

@@ -76,7 +76,7 @@ async def test_makers_requote_from_the_new_position_after_a_fill(busy_desk: Desk
         result = await busy_desk.order(f"requote-{next(tries)}", symbol, "buy", 1)
         return (symbol, int(result["fills"][0]["fill_id"].rpartition("-f")[2])) if result["fills"] else None
 
-    symbol, version = await eventually(filled, STACK_HANG)  # type: ignore[misc] # it is one, or asked again
+    symbol, version = await eventually(filled, STACK_HANG)  # type: ignore[misc] # it is one, or polled again
 
     async def requoted() -> bool:
         quotes = await busy_desk.get("exchange", "/quotes")
