@@ -1,4 +1,4 @@
-"""Answers of the JetStream API that are none."""
+"""Replies of the JetStream API that are not valid."""
 
 import pytest
 from nats.aio.msg import Msg
@@ -16,7 +16,7 @@ STREAM = subjects.market_stream(0)
 async def test_an_invalid_reply_counts_as_no_reply(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
-    """So everyone who asks goes on as when nobody answers, and no process ends."""
+    """So every caller continues as if there were no reply, and no process ends."""
     ask = broker.connection.request
     garbled = 0
 
@@ -52,7 +52,7 @@ async def test_an_invalid_reply_counts_as_no_reply(
 async def test_an_acknowledgement_of_another_message_is_ignored(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
-    """What is known of the append is then asked of the log, whatever somebody sent to where its answer is awaited."""
+    """The outcome of the append is then read from the log, whatever somebody sent to its reply subject."""
     subject, filter_ = subjects.quotes(0, "AAA"), subjects.market_head(0, "AAA")
     first = await journal.append(broker.connection, STREAM, subject, b"{}", msg_id="first", compare=Compare(0, filter_))
     assert first == Appended(1)
@@ -77,7 +77,7 @@ async def test_an_acknowledgement_of_another_message_is_ignored(
 
 
 async def test_reply_subjects_cannot_be_guessed(broker: Broker) -> None:
-    """Whoever has seen where one was, or all of them so far, knows nothing of the next one."""
+    """Nobody can derive the next reply subject from earlier ones."""
     places: list[str] = []
     await broker.connection.subscribe("asked", lambda message: places.append(message.reply))
     await broker.connection.client.flush(int(HANG))

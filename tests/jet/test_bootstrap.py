@@ -1,4 +1,4 @@
-"""Where the fold of a log begins, for whoever starts: exposure, makers, the page, and exchanges."""
+"""Where the fold of a log begins, for every service that starts: exposure, makers, the page, and exchanges."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def put(broker: Broker, kind: str, payload: bytes) -> int:
 
 @asynccontextmanager
 async def opened(bootstrap: Bootstrap) -> AsyncIterator[list[Message]]:
-    """The first batch with anything in it."""
+    """Yield the batch with which the bootstrap becomes current."""
     async with aclosing(bootstrap.batches()) as batches:  # type: ignore[type-var] # it is a generator
         async for batch in batches:
             if bootstrap.current:
@@ -48,7 +48,7 @@ async def test_poison_at_the_end_does_not_change_the_fold(broker: Broker, poison
         )
     await put(broker, "fills", poison)
     await put(broker, "quotes", b"nonsense")
-    usage, aside = Usage(timedelta(seconds=30), timedelta(seconds=2)), 0
+    usage, quarantined = Usage(timedelta(seconds=30), timedelta(seconds=2)), 0
     bootstrap = MarketBootstrap(broker.connection, SHARD, 2, name="test")
     async with asyncio.timeout(60), opened(bootstrap) as messages:
         for message in messages:
@@ -58,13 +58,13 @@ async def test_poison_at_the_end_does_not_change_the_fold(broker: Broker, poison
                         "AAA", message.sequence, msgspec.json.decode(message.data, type=type(quote_activated()))
                     )
                 except msgspec.DecodeError:
-                    aside += 1
+                    quarantined += 1
                 continue
             fills, fault = fill_validation.read(message.subject, message.data, 2)
             begins = bootstrap.begins(message)
-            aside += (fault or usage.fold_fills("AAA", message.sequence, fills, begins=begins)) is not None
+            quarantined += (fault or usage.fold_fills("AAA", message.sequence, fills, begins=begins)) is not None
     market = usage.market("AAA")
-    assert (market.fill_number, market.remaining_ask, market.version, aside) == (2, 7, (0, 0, 1), 2)
+    assert (market.fill_number, market.remaining_ask, market.version, quarantined) == (2, 7, (0, 0, 1), 2)
 
 
 async def test_the_last_valid_position_counts(broker: Broker) -> None:
@@ -82,7 +82,7 @@ async def test_the_last_valid_position_counts(broker: Broker) -> None:
 async def test_messages_on_a_subject_of_no_symbol_keep_nothing_from_starting(
     broker: Broker, odd: bytes, follow: Follow
 ) -> None:
-    """The broker stores on subjects that it lets nobody ask for."""
+    """The broker stores messages on subjects that no request can name."""
     async with Raw(broker.url) as raw:
         for headers in (b"NATS/1.0\r\n\r\n", b"abc"):
             await raw.publish(*(frame(b"%b.%b" % (kind, odd), b"?", headers=headers) for kind in (b"positions", HOME)))
@@ -102,7 +102,7 @@ async def test_the_bootstrap_of_an_empty_log_is_empty(broker: Broker) -> None:
 
 @pytest.mark.parametrize("applied", [True, False])
 async def test_fills_are_believed_if_a_position_was_published_after_them(broker: Broker, applied: bool) -> None:
-    """Numbers that jump are no fills that go on, unless a ledger has applied them."""
+    """Fills whose numbers leave a gap do not follow on, unless a ledger has applied them."""
     last = recorded_fill(number=7)
     sequence = await put(broker, "fills", msgspec.json.encode([recorded_fill(number=6), last]))
     position = position_update(position_version=7, last_fill=last.fill if applied else recorded_fill(number=6).fill)

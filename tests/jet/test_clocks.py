@@ -33,7 +33,7 @@ class Shifted:
 
 
 class Steady:
-    """A clock that nobody sets, but a test."""
+    """A clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -72,7 +72,7 @@ async def comparing(time: BrokerTime) -> AsyncIterator[None]:
         ([(5.0, 0.0, 9.0), (14.5, 10.0, 10.0)], 10.0, 14.5, 0.0),  # and here the newer
         ([(5.0, 0.0, 1.0), (7.4, 1.5, 3.0)], 3.0, 7.7, 0.3),
         ([(5.0, 0.0, 0.0), (100.0, 2.0, 3.0)], 3.0, 100.5, 0.5),  # set forward
-        ([(50.0, 0.0, 0.0), (20.0, 2.0, 3.0)], 3.0, 20.5, 0.5),  # set back, and nothing was told before
+        ([(50.0, 0.0, 0.0), (20.0, 2.0, 3.0)], 3.0, 20.5, 0.5),  # set back, and no time was returned before
     ],
     ids=["none", "exact", "middle", "long ago", "older", "newer", "together", "forward", "back"],
 )
@@ -106,7 +106,7 @@ def test_if_the_broker_is_set_back_time_waits_for_it() -> None:
 def test_the_estimate_is_off_by_at_most_its_uncertainty_and_never_goes_back(
     answers: list[tuple[float, float, float]], drift: float
 ) -> None:
-    """Each answer comes after a pause, takes a while, and was told after some share of that."""
+    """Each reply comes after a pause and takes a while; the broker reads its clock after some share of that."""
 
     def right(now: float) -> datetime:
         return after(now * (1 + drift * clocks.DRIFT))
@@ -158,12 +158,12 @@ async def test_setting_the_machines_clock_changes_no_time_and_is_reported_as_a_n
             assert abs((time() - utc_now()).total_seconds()) < abs(by) / 2
             side = "ahead of" if shift > 0 else "behind"
 
-            def is_told(shift: float = shift, side: str = side) -> bool:
-                """A busy machine may take the first answers too long to tell the skew to the tenth."""
-                told = [part.reason for part in health.report().notices]
-                return bool(told) == bool(shift) and all(f"{abs(by):.1f}" in why and side in why for why in told)
+            def is_reported(shift: float = shift, side: str = side) -> bool:
+                """On a busy machine the first replies may take too long to show the skew to a tenth of a second."""
+                reasons = [part.reason for part in health.report().notices]
+                return bool(reasons) == bool(shift) and all(f"{abs(by):.1f}" in why and side in why for why in reasons)
 
-            await eventually(is_told)
+            await eventually(is_reported)
             time.check()
             assert health.ready
 
@@ -177,7 +177,7 @@ async def test_setting_the_machines_clock_changes_no_time_and_is_reported_as_a_n
         ([(0.0, 0.0), (0.0, 5.0)], 0.0, ""),  # the first was certain
         ([(0.0, 0.0), (-0.5, 0.0)], 0.0, ""),
         ([(0.0, 0.0), (-3.0, 0.0)], 0.0, "within 3.00 s only"),
-        ([(0.0, 0.0), (-3.0, 0.0)], 2.5, ""),  # the broker's time has come to what was told
+        ([(0.0, 0.0), (-3.0, 0.0)], 2.5, ""),  # the broker's time has reached the time that was returned
         ([(0.0, 0.0), (600.0, 0.0)], 0.0, ""),
         ([(0.0, 0.0)], clocks.MAX_AGE, ""),
         ([(0.0, 0.0)], clocks.MAX_AGE + 1, "has not reported its time for 11 s"),
@@ -187,7 +187,7 @@ async def test_setting_the_machines_clock_changes_no_time_and_is_reported_as_a_n
 def test_nothing_is_decided_while_the_time_is_not_known_well_enough(
     broker: Broker, answers: list[tuple[float, float]], later: float, doubt: str
 ) -> None:
-    """Answers by how far the broker's clock was set before, and how long they took."""
+    """Each reply is given by how far the broker's clock was set before it, and how long it took."""
     health, steady = Health("test"), Steady()
     verdicts: list[bool] = []
     time = BrokerTime(broker.connection, Shifted(), steady, health, 2.0, lambda: verdicts.append(time.is_trusted))
@@ -209,7 +209,7 @@ def test_nothing_is_decided_while_the_time_is_not_known_well_enough(
 async def test_a_paused_broker_does_not_make_the_time_uncertain(
     own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its answer tells the time at which it was asked, or went on: both are between asking and hearing."""
+    """Its reply has the time when it was paused or when it continued: both lie between the request and the reply."""
     monkeypatch.setattr(clocks, "INTERVAL", 0.02)
     health = Health("test")
     time = time_of(own_broker, health, Shifted(), grace=0.4)

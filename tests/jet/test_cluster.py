@@ -1,4 +1,4 @@
-"""Three servers, three copies: what is acknowledged stays, and followers miss nothing, whichever server is lost."""
+"""Three servers, three replicas: acknowledged messages stay, and followers miss nothing, whichever server is lost."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ _Names = msgspec.defstruct("_Names", [("streams", list[str] | None, None)])
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
-    """A cluster for this module, whole again after each test."""
+    """A cluster for this module; all servers run again after each test."""
     servers = NatsCluster(tmp_path_factory.mktemp("cluster"))
     servers.start()
     yield servers
@@ -40,13 +40,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
 
 @pytest.fixture
 async def connection(cluster: NatsCluster) -> AsyncIterator[Connection]:
-    """A connection to whichever server; the streams are there, and empty."""
+    """A connection to any server; the streams exist and are empty."""
     async with Connection(cluster.url, "test", Health("test"), cluster.seed) as connected:
         await topology.prepare(connected, SHAPE)
         yield connected
 
         async def removed() -> bool:
-            """Whoever is elected just now does not answer."""
+            """A server that is just being elected does not answer."""
             names = (await api.request(connected, "STREAM.NAMES", None, _Names)).streams or []
             await topology.remove(connected, names)
             return True
@@ -55,7 +55,7 @@ async def connection(cluster: NatsCluster) -> AsyncIterator[Connection]:
 
 
 class Follower:
-    """A tail being read in the background."""
+    """A tail that is read in the background."""
 
     def __init__(self, connection: Connection, stream: str, start: Start, filters: list[str]) -> None:
         self.tail = Tail(connection, stream, filters, start, name="test")
@@ -74,7 +74,7 @@ class Follower:
 
 
 async def append_for_ever(connection: Connection, name: str, appended: dict[int, bytes]) -> None:
-    """Append on the head, one after another, and note what is acknowledged."""
+    """Append on the head, one message after another, and record those that are acknowledged."""
     number = head = 0
     while True:
         payload = f"{name}-{number}".encode()
@@ -131,16 +131,17 @@ async def test_a_lost_leader_costs_no_message_and_no_follower(
             assert len(seen) == len(follower.seen)
             assert list(seen) == sorted(seen)
             assert {sequence: seen.get(sequence) for sequence in appended} == appended
-    # One that was being appended when its writer was cancelled may be there too, and nothing else.
+    # A message whose writer was cancelled during the append may also be stored, and nothing else.
     assert len(set(seen) - set(appended)) <= len(writers)
 
 
 async def test_every_append_to_a_whole_stream_is_decided_on_all_messages_before_it(
     cluster: NatsCluster, connection: Connection
 ) -> None:
-    """Three instances append what they have seen, as exposure does; a server is paused and another one killed.
+    """Three instances append how many messages they have seen, as exposure does; a server is paused, and another is
+    killed.
 
-    The n-th message must have been decided by one who had folded all n - 1 before it.
+    The n-th message must have been decided by an instance that had folded all n - 1 messages before it.
     """
     done: list[int] = []
 
@@ -197,30 +198,30 @@ async def test_every_append_to_a_whole_stream_is_decided_on_all_messages_before_
 async def test_a_leader_that_is_cut_off_is_not_believed_about_the_head(
     cluster: NatsCluster, connection: Connection
 ) -> None:
-    """It would answer: another one may lead by then, and have taken messages that it knows nothing of."""
-    # Whoever is elected just now does not answer.
+    """It would answer, although another leader may have stored messages that it does not know."""
+    # A server that is just being elected does not answer.
     await eventually(lambda: journal.put(connection, MARKET, FILLS, b"{}"), STACK_HANG)
     leader = await eventually(lambda: leader_of(connection, MARKET), STACK_HANG)
     server = next(server for server in cluster.settings.nats_servers if server.name == leader)
     others = [name for name in cluster.names if name != leader]
     async with Connection(f"nats://127.0.0.1:{server.port}", "alone", Health("alone"), cluster.seed) as alone:
 
-        async def told() -> bool:
+        async def is_answered() -> bool:
             with contextlib.suppress(Refused):
                 return await journal.last_sequence(alone, MARKET, HEAD) >= 1
             return False
 
-        async def refused() -> bool:
-            return not await told()
+        async def is_refused() -> bool:
+            return not await is_answered()
 
-        await eventually(told, STACK_HANG)
+        await eventually(is_answered, STACK_HANG)
         for name in others:
             cluster.signal(name, signal.SIGSTOP)
-        await eventually(refused, STACK_HANG)
+        await eventually(is_refused, STACK_HANG)
         assert await api.get_message(alone, MARKET, {"last_by_subj": HEAD}) is not None
         for name in others:
             cluster.signal(name, signal.SIGCONT)
-        await eventually(told, STACK_HANG)
+        await eventually(is_answered, STACK_HANG)
 
 
 async def test_a_tail_of_an_empty_stream_is_current(connection: Connection) -> None:
@@ -230,13 +231,13 @@ async def test_a_tail_of_an_empty_stream_is_current(connection: Connection) -> N
 
 
 async def test_a_server_without_the_password_cannot_join_the_cluster(cluster: NatsCluster) -> None:
-    """It would be handed every message, and could hand on any."""
+    """It would receive every message, and could send any."""
     port = cluster.settings.nats_servers[0].cluster_port
     # Another test may have killed the server a moment ago.
     reader, writer = await eventually(lambda: asyncio.open_connection("127.0.0.1", port))
     assert (await reader.readline()).startswith(b"INFO")
     writer.write(b'CONNECT {"name":"stranger","cluster":"quotestream","protocol":1}\r\nPING\r\n')
-    told = await finishes(reader.read())
-    assert b"Authorization Violation" in told
-    assert b"PONG" not in told
+    reply = await finishes(reader.read())
+    assert b"Authorization Violation" in reply
+    assert b"PONG" not in reply
     writer.close()

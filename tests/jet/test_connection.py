@@ -1,4 +1,4 @@
-"""The connection, and the faults of its client that it contains. `test_link.py` has those of the network."""
+"""The connection, and the faults of its client that it contains. `test_link.py` has the faults of the network."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ from support.waiting import HANG, eventually, finishes, reaches
 
 
 async def test_a_late_pong_does_not_kill_the_read_loop(broker: Broker) -> None:
-    """A flush that timed out leaves a done future behind; the PONG that comes for it must not end the reading."""
+    """A flush that timed out leaves a completed future; its late PONG must not end the read loop."""
     client = broker.connection.client
     abandoned: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     abandoned.cancel()
@@ -32,21 +32,21 @@ async def test_a_late_pong_does_not_kill_the_read_loop(broker: Broker) -> None:
 async def test_a_cancellation_that_arrives_with_the_answer_is_not_lost(broker: Broker) -> None:
     connection = broker.connection
     await connection.client.subscribe("silent")
-    asking = asyncio.create_task(connection.request("silent", b"", timeout=HANG))
-    (asked,) = (await eventually(lambda: connection.requests.pending)).values()
-    asked.take(Msg(connection.client))
-    asking.cancel()
+    requesting = asyncio.create_task(connection.request("silent", b"", timeout=HANG))
+    (pending,) = (await eventually(lambda: connection.requests.pending)).values()
+    pending.take(Msg(connection.client))
+    requesting.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asking
+        await requesting
 
 
 async def test_a_request_gets_its_own_reply_in_whatever_order_replies_arrive(broker: Broker) -> None:
     connection = broker.connection
-    asked: list[Msg] = []
-    await connection.subscribe("echo", asked.append)
-    first, second = (asyncio.create_task(connection.request("echo", said, timeout=HANG)) for said in (b"1", b"2"))
-    await reaches(lambda: len(asked), 2)
-    for message in reversed(asked):
+    requests: list[Msg] = []
+    await connection.subscribe("echo", requests.append)
+    first, second = (asyncio.create_task(connection.request("echo", data, timeout=HANG)) for data in (b"1", b"2"))
+    await reaches(lambda: len(requests), 2)
+    for message in reversed(requests):
         await connection.client.publish(message.reply, message.data)
         await connection.client.publish(message.reply, b"again")
     assert [(await first).data, (await second).data] == [b"1", b"2"]
@@ -67,8 +67,8 @@ async def test_a_request_without_a_reply_fails_in_time(broker: Broker) -> None:
 async def test_a_request_that_is_cancelled_after_its_timeout_leaves_no_complaint(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it could not even be sent. It would be complained about as of a task that failed in silence."""
-    gc.collect()  # what tests before left may complain, too
+    """It was not even sent. asyncio would complain about an exception that was never retrieved."""
+    gc.collect()  # objects of earlier tests may complain, too
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
 
@@ -76,34 +76,34 @@ async def test_a_request_that_is_cancelled_after_its_timeout_leaves_no_complaint
         await asyncio.Event().wait()
 
     monkeypatch.setattr(broker.connection, "publish", stuck)
-    asking = asyncio.create_task(broker.connection.request("silent", b"", timeout=HANG))
-    (asked,) = (await eventually(lambda: broker.connection.requests.pending)).values()
-    asked.time_out()
-    asking.cancel()
-    await asyncio.wait([asking])
-    del asking, asked
+    requesting = asyncio.create_task(broker.connection.request("silent", b"", timeout=HANG))
+    (pending,) = (await eventually(lambda: broker.connection.requests.pending)).values()
+    pending.time_out()
+    requesting.cancel()
+    await asyncio.wait([requesting])
+    del requesting, pending
     gc.collect()
     assert not complaints
 
 
 async def test_messages_are_delivered_in_order_until_unsubscribed(own_broker: Broker) -> None:
     connection = own_broker.connection
-    heard: list[bytes] = []
-    subscription = await connection.subscribe("news", lambda message: heard.append(message.data))
+    received: list[bytes] = []
+    subscription = await connection.subscribe("news", lambda message: received.append(message.data))
     for number in range(100):
         await connection.client.publish("news", b"%d" % number)
-    await reaches(lambda: len(heard), 100)
-    assert heard == [b"%d" % number for number in range(100)]
+    await reaches(lambda: len(received), 100)
+    assert received == [b"%d" % number for number in range(100)]
     own_broker.server.kill()
     await eventually(lambda: not connection.connected)
     own_broker.server.start()
     await eventually(lambda: connection.connected)
     await connection.client.publish("news", b"after")
-    await eventually(lambda: heard[-1] == b"after")
+    await eventually(lambda: received[-1] == b"after")
     await subscription.unsubscribe()
-    await connection.client.publish("news", b"unheard")
+    await connection.client.publish("news", b"too late")
     await flushed(connection.client)
-    assert heard[-1] == b"after"
+    assert received[-1] == b"after"
 
 
 async def test_a_connection_waits_for_a_server_and_reports_it(own_nats_server: NatsServer) -> None:
@@ -124,25 +124,25 @@ async def test_a_password_in_a_servers_url_is_never_shown(
     own_nats_server.kill()
     health = Health("test")
     connection = Connection(own_nats_server.url.replace("//", "//somebody:secret@"), "test", health)
-    told = [str(health.report())]
+    shown = [str(health.report())]
     entering = asyncio.create_task(connection.__aenter__())
     await eventually(lambda: "Error" in str(health.report()))
-    told.append(str(health.report()))
+    shown.append(str(health.report()))
     own_nats_server.start()
     await finishes(entering)
     own_nats_server.kill()
     await eventually(lambda: not health.ready)
-    told += [str(health.report()), capsys.readouterr().out]
+    shown += [str(health.report()), capsys.readouterr().out]
     with pytest.raises(NotConnected) as caught:
         await connection.publish("x", b"")
-    told.append(str(caught.value))
+    shown.append(str(caught.value))
     await connection.__aexit__(None, None, None)
-    assert all("127.0.0.1" in each for each in told)
-    assert not any("secret" in each for each in told)
+    assert all("127.0.0.1" in each for each in shown)
+    assert not any("secret" in each for each in shown)
 
 
 @pytest.mark.parametrize(
-    ("url", "called"),
+    ("url", "expected"),
     [
         ("nats://a.example:4222", "nats://a.example:4222"),
         ("nats://me:s3cret@a.example", "nats://a.example"),
@@ -150,8 +150,8 @@ async def test_a_password_in_a_servers_url_is_never_shown(
         ("tls://me:s3@cret@a.example,nats://t@b.example:1", "tls://a.example,nats://b.example:1"),
     ],
 )
-def test_passwords_are_removed_from_urls(url: str, called: str) -> None:
-    assert redacted(url) == called
+def test_passwords_are_removed_from_urls(url: str, expected: str) -> None:
+    assert redacted(url) == expected
 
 
 async def test_reconnects_to_a_server_that_was_paused(own_broker: Broker) -> None:
@@ -176,39 +176,39 @@ async def test_health_reports_a_lost_server_and_its_return(own_broker: Broker) -
 
 
 async def test_a_lost_server_is_reported_at_once(own_nats_server: NatsServer) -> None:
-    """Not only when the first try to come back has failed, which takes two seconds if the server hangs."""
-    told: list[str] = []
+    """Not only when the first attempt to reconnect has failed, which takes two seconds if the server hangs."""
+    reasons: list[str] = []
 
     class Part(Health):
         def waits(self, part: str, reason: str) -> None:
-            told.append(reason)
+            reasons.append(reason)
 
     async with Connection(own_nats_server.url, "test", Part("test")):
-        told.clear()
+        reasons.clear()
         own_nats_server.kill()
-        await eventually(lambda: any(f"disconnected from {own_nats_server.url}" in reason for reason in told))
+        await eventually(lambda: any(f"disconnected from {own_nats_server.url}" in reason for reason in reasons))
 
 
 async def test_a_connection_never_gives_up_on_a_server(own_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Left to itself the client would close after 60 tries, which is not long."""
+    """By itself the client would close after 60 attempts, which does not take long."""
     monkeypatch.setattr(under_test, "LONGEST_PAUSE", 0.001)
-    tries = 0
+    attempts = 0
     open_link = own_broker.connection._open_link
 
     async def counting(*arguments: object) -> object:
-        nonlocal tries
-        tries += 1
+        nonlocal attempts
+        attempts += 1
         return await open_link(*arguments)
 
     monkeypatch.setattr(own_broker.connection, "_open_link", counting)
     own_broker.server.kill()
-    await eventually(lambda: tries > 120)
+    await eventually(lambda: attempts > 120)
     own_broker.server.start()
     await eventually(lambda: own_broker.connection.connected)
 
 
 async def test_a_client_that_closes_for_good_is_replaced(broker: Broker) -> None:
-    """As nats-py does on most errors that a server tells."""
+    """nats-py closes for good on most errors that a server sends."""
     async with broker.connect() as connection:
         client = connection.client
         await client.close()
@@ -218,7 +218,7 @@ async def test_a_client_that_closes_for_good_is_replaced(broker: Broker) -> None
 async def test_attempts_to_reconnect_are_spread_over_time(
     own_nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that comes back is not asked by all at one instant, nor is anyone left waiting for long."""
+    """Not all clients connect at the same instant to a server that is back, and none waits for long."""
     pauses: list[float] = []
 
     async def slept(seconds: float) -> None:
@@ -262,8 +262,8 @@ async def test_publishing_while_disconnected_raises_at_once(own_broker: Broker) 
 
 
 async def test_closing_a_connection_to_a_paused_server_takes_bounded_time(own_broker: Broker) -> None:
-    """The transport is ours, and gives up on what was not sent; without an end the client would wait for minutes, and
-    what was not sent would be kept for as long."""
+    """Our transport discards unsent data after a timeout. Without it, the client would wait for minutes, and keep the
+    data for as long."""
     async with own_broker.connect() as connection:
         await flushed(connection.client)
         own_broker.server.signal(signal.SIGSTOP)
@@ -280,7 +280,7 @@ async def test_closing_a_connection_to_a_paused_server_takes_bounded_time(own_br
 
 
 async def test_a_connection_to_a_paused_server_may_be_closed_twice(own_broker: Broker) -> None:
-    """As by a client that is closed while it reconnects. It would look like a cancellation, and hide why we end."""
+    """For example by a client that is closed while it reconnects. A cancellation would hide the real error."""
 
     async def fails() -> None:
         async with own_broker.connect() as connection:
@@ -298,7 +298,7 @@ async def test_a_connection_to_a_paused_server_may_be_closed_twice(own_broker: B
 
 
 async def test_nothing_is_sent_to_a_server_without_tls_if_tls_is_required(broker: Broker) -> None:
-    """Nor is whoever stands before it, and says that it does not."""
+    """Nor to somebody in between, who says that it has none."""
     health = Health("test")
     connection = Connection(broker.url.replace("nats://", "tls://"), "test", health)
     connecting = asyncio.create_task(connection.__aenter__())

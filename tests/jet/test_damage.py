@@ -1,5 +1,6 @@
-"""Damage in the store of a NATS server: a byte that has changed, a file that was cut. What can be read is as it was
-written, or somebody says what is damaged; and no position is ever another one than its fills come to."""
+"""Damage in the store of a NATS server: a changed byte, a file that was cut. Every message can be read as it was
+written, or the damage is reported; and no position ever differs from the sum of its fills.
+"""
 
 import asyncio
 import os
@@ -39,31 +40,31 @@ from wire import chain, fill_validation, subjects
 pytestmark = pytest.mark.long
 
 PLACES = int(os.environ.get("QS_DAMAGED_PLACES", "200"))
-"""One in each shard; and a tenth as many cuts."""
+"""How many shards have a changed byte; a tenth as many are cut."""
 
 CUTS = PLACES // 10
 SHARDS = PLACES + CUTS
 SEED = int(os.environ.get("QS_DAMAGE_SEED", "14"))
 FILLS = 8
 
-PATIENCE = 15.0
+START_TIMEOUT = 15.0
 """Seconds that a server may take to start."""
 
 
 def symbol_in(shard: int) -> str:
-    """A symbol that is at home in a shard."""
+    """Return a symbol whose home is this shard."""
     return next(name for number in range(100_000) if subjects.shard_of(name := f"S{number}", SHARDS) == shard)
 
 
 @dataclass
 class Shard:
-    """One shard of the log: what it held, what was done to it, and what was said of it."""
+    """One shard of the log: its messages, the damage, and what is reported about it."""
 
     number: int
     symbol: str
     written: list[Message] = field(default_factory=list)
     harm: str = ""
-    told: list[str] = field(default_factory=list)
+    reports: list[str] = field(default_factory=list)
 
     @property
     def stream(self) -> str:
@@ -73,7 +74,7 @@ class Shard:
         return server.folder / "store" / "jetstream" / "$G" / "streams" / self.stream
 
     def position(self, messages: list[Message]) -> tuple[int, int]:
-        """The version and the net quantity that a ledger comes to which is built from these."""
+        """Return the version and the net quantity of a ledger that is built from these messages."""
         deliveries = [
             read(self.number, SHARDS, message.subject, message.sequence, message.data)
             for message in messages
@@ -85,7 +86,7 @@ class Shard:
 
 
 async def write(connection: Connection, shard: Shard) -> None:
-    """Quotes and fills, each on the head of its subject, as services append them."""
+    """Append quotes and fills, each on the head of its subject, as services do."""
     both = f"*.{shard.number}.{shard.symbol}"
     head, before = 0, chain.FIRST
     for number in range(1, FILLS + 1):
@@ -109,19 +110,19 @@ async def write(connection: Connection, shard: Shard) -> None:
 
 
 def content(message: Message) -> tuple[str, int, datetime, bytes]:
-    """What counts of a message. No sum covers where headers end: a line break more in the body changes nothing."""
+    """Return what counts of a message. No checksum covers the end of the headers: an extra line break is harmless."""
     return message.subject, message.sequence, message.time, message.data.strip()
 
 
 def is_usable(message: Message) -> bool:
-    """Whether services take it for what it is, and do not quarantine it."""
+    """True if services accept a message, and do not quarantine it."""
     if message.subject.startswith("quotes."):
         return is_quote_event(message)
     return fill_validation.read(message.subject, message.data, SHARDS)[1] is None
 
 
 def harm(shard: Shard, folder: Path, chance: random.Random) -> None:
-    """Flip one bit anywhere in what is stored of a shard, or cut a block; every other one was left by a kill."""
+    """Flip one bit anywhere in the files of a shard, or cut a block. Every other shard looks as after a kill."""
     if shard.number % 2:
         (folder / "msgs" / "index.db").unlink(missing_ok=True)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -140,7 +141,7 @@ def harm(shard: Shard, folder: Path, chance: random.Random) -> None:
 
 
 async def followed(connection: Connection, health: Health, shard: Shard, start: Start) -> list[Message] | None:
-    """What a follower is given, once it is current; None if it says that it will not be, and why is noted."""
+    """Return what a follower yields until it is current; None if it reports damage, which is recorded."""
     filters = [subjects.quotes(shard.number, "*"), subjects.fills(shard.number, "*")]
     found: list[Message] = []
     tail = Tail(connection, shard.stream, filters, start, name="test")
@@ -150,45 +151,47 @@ async def followed(connection: Connection, health: Health, shard: Shard, start: 
                 found += batch
                 why = {each.name: each.reason for each in health.report().waiting_for}.get(shard.stream)
                 if why:
-                    shard.told.append(why)
+                    shard.reports.append(why)
                     return None
                 if tail.current:
                     return found
-    except TimeoutError:  # then it is not ready, and says so
-        shard.told.append("not read to its end")
+    except TimeoutError:  # then it is not ready, and reports that
+        shard.reports.append("not read to its end")
     return None
 
 
 async def audited(connection: Connection, shards: list[Shard]) -> dict[str, list[str]]:
-    """What the audit finds in each shard of a log whose fills a ledger has applied."""
+    """Return the audit's findings about each shard of a log whose fills a ledger has applied."""
     stuck: list[str] = []
     while True:
         try:
             return await _audited(connection, [shard for shard in shards if shard.stream not in stuck])
         except CannotRead as error:
-            told = [shard.stream for shard in shards if f"{shard.stream} " in f"{error} " and shard.stream not in stuck]
-            if not told:
+            named = [
+                shard.stream for shard in shards if f"{shard.stream} " in f"{error} " and shard.stream not in stuck
+            ]
+            if not named:
                 raise
-            stuck += told
+            stuck += named
 
 
 async def _audited(connection: Connection, shards: list[Shard]) -> dict[str, list[str]]:
-    whole, broken = Completeness(), Findings()
+    completeness, broken = Completeness(), Findings()
     chains = {shard.number: Chain(shard.stream, (), broken) for shard in shards}
     until = await market_log.horizon(connection, SHARDS)
-    looked_at = {shard.number for shard in shards}
-    until = replace(until, last={number: last if number in looked_at else 0 for number, last in until.last.items()})
+    numbers = {shard.number for shard in shards}
+    until = replace(until, last={number: last if number in numbers else 0 for number, last in until.last.items()})
     log = MarketLog(connection, until, {number: chain.take for number, chain in chains.items()})
     async for batch in log.batches():
         for place, _ in batch:
-            whole.arrived(place)
+            completeness.arrived(place)
     for stream, last in log.ended.items():
-        whole.ended(stream, last)
+        completeness.ended(stream, last)
     for shard in shards:
         last_fill = max(message.sequence for message in shard.written if message.subject.startswith("fills."))
-        whole.applied(shard.stream, until.last[shard.number], last_fill, "a ledger")
+        completeness.applied(shard.stream, until.last[shard.number], last_fill, "a ledger")
     found: dict[str, list[str]] = defaultdict(list)
-    for findings in (whole.found, broken):
+    for findings in (completeness.found, broken):
         assert findings.count == len(findings.kept)
         for finding in findings.kept:
             found[finding.source].append(finding.detail)
@@ -196,16 +199,16 @@ async def _audited(connection: Connection, shards: list[Shard]) -> dict[str, lis
 
 
 def start(server: NatsServer, shards: list[Shard]) -> None:
-    """Start a server. Where a damaged store keeps it from that, its log must say which; it is mended as it says."""
+    """Start a server. If a damaged store prevents that, its log must name the stream, which is then moved away."""
     log = server.folder / "nats.log"
     for _ in range(PLACES):
         try:
-            server.start(PATIENCE)
+            server.start(START_TIMEOUT)
         except AssertionError:
             server.kill()
-            told = damage_in(log.read_text())
-            (shard,) = [each for each in shards if f"{each.stream} " in told]
-            shard.told.append(told)
+            damage = damage_in(log.read_text())
+            (shard,) = [each for each in shards if f"{each.stream} " in damage]
+            shard.reports.append(damage)
             folder = shard.folder(server).parent
             truncate(folder, [shard.stream], server.folder / f"away-{shard.number}")
         else:
@@ -213,14 +216,14 @@ def start(server: NatsServer, shards: list[Shard]) -> None:
 
 
 async def examined(server: NatsServer, shard: Shard, by_audit: list[str]) -> None:
-    """Look at one shard as those do who start; what nobody tells must be as it was written."""
+    """Read one shard like a service that starts. Whatever is not reported as damaged must be as it was written."""
     health = Health("test")
     async with PatientConnection(server.url, "test", health) as connection:
         state = (await api.stream_info(connection, shard.stream)).state
-        shard.told += [
-            told
-            for told in (log_check.describe_gap(shard.stream, state), stream_usage.describe_lost(shard.stream, state))
-            if told
+        shard.reports += [
+            text
+            for text in (log_check.describe_gap(shard.stream, state), stream_usage.describe_lost(shard.stream, state))
+            if text
         ]
         everything = await followed(connection, health, shard, FromSequence(1))
         newest = await followed(connection, Health("other"), shard, LastPerSubject()) if everything else None
@@ -228,22 +231,22 @@ async def examined(server: NatsServer, shard: Shard, by_audit: list[str]) -> Non
     if everything is not None:
         found = shard.position(everything)
         lost = continuity.lost(shard.symbol, found[0], expected[0])
-        assert found == expected or lost or shard.told, f"{shard.harm}: the position is silently {found}"
-        shard.told += [lost] if lost else []
-        shard.told += [f"{each.sequence} is quarantined" for each in everything if not is_usable(each)]
+        assert found == expected or lost or shard.reports, f"{shard.harm}: the position is silently {found}"
+        shard.reports += [lost] if lost else []
+        shard.reports += [f"{each.sequence} is quarantined" for each in everything if not is_usable(each)]
         is_same = [content(each) for each in everything] == [content(each) for each in shard.written]
-        assert is_same or shard.told or by_audit, f"{shard.harm}: nobody tells of it"
+        assert is_same or shard.reports or by_audit, f"{shard.harm}: nothing reports it"
         if is_same:
             last = {message.subject: message for message in shard.written}
             expected_last = sorted(last.values(), key=lambda message: message.sequence)
             assert [content(each) for each in newest or []] == [content(each) for each in expected_last]
-    shard.told += by_audit
+    shard.reports += by_audit
 
 
 @pytest.fixture
 async def shards(own_nats_server: NatsServer) -> list[Shard]:
-    """A log of many small shards, harmed each in its way while the server was down."""
-    server, chance = own_nats_server, random.Random(SEED)  # noqa: S311 # the same places again
+    """A log of many small shards, each damaged in its own way while the server was down."""
+    server, chance = own_nats_server, random.Random(SEED)  # noqa: S311 # the same damage in every run
     made = [Shard(number, symbol_in(number)) for number in range(SHARDS)]
     shape = topology.Shape(SHARDS, 1, 1_000_000, 120.0, 32.0)
     async with PatientConnection(server.url, "test", Health("test")) as connection:
@@ -259,7 +262,7 @@ async def shards(own_nats_server: NatsServer) -> list[Shard]:
     async with PatientConnection(server.url, "test", Health("test")) as connection:
         again = await topology.prepare(connection, shape, timeout=HANG)
     for shard in made:
-        shard.told += [told for told in again if shard.stream in told.split()]
+        shard.reports += [change for change in again if shard.stream in change.split()]
     return made
 
 
@@ -280,7 +283,7 @@ async def test_all_damage_is_reported_and_no_position_is_silently_wrong(
             group.create_task(one(shard))
     cut = [shard for shard in shards if "cut" in shard.harm]
     assert len(cut) == CUTS
-    silent = [shard.harm for shard in cut if not shard.told]
-    assert not silent, "of what was cut off somebody tells"
-    flipped = [shard for shard in shards if shard.told and "blk" in shard.harm]
+    silent = [shard.harm for shard in cut if not shard.reports]
+    assert not silent, "every cut is reported"
+    flipped = [shard for shard in shards if shard.reports and "blk" in shard.harm]
     assert len(flipped) > PLACES // 4

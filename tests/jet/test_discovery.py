@@ -1,4 +1,4 @@
-"""What an instance tells `nats micro` of itself."""
+"""An instance's replies to `nats micro`."""
 
 import json
 
@@ -20,9 +20,9 @@ def test_an_instance_answers_discovery_of_all_of_its_service_and_of_itself() -> 
 def test_stats_include_the_report_of_the_process() -> None:
     report = ProcessReport(process="maker-2", uptime=1.5, ready=False, waiting_for={"nats": "away"})
     stats = Instance("maker", [], lambda behind: replace(report, behind=behind + 3)).subjects()["$SRV.STATS.maker"]()
-    told = msgspec.json.decode(msgspec.json.encode(json.loads(stats)["data"]), type=ProcessReport)
-    assert told == replace(report, behind=told.behind)
-    assert told.behind >= 3
+    found = msgspec.json.decode(msgspec.json.encode(json.loads(stats)["data"]), type=ProcessReport)
+    assert found == replace(report, behind=found.behind)
+    assert found.behind >= 3
 
 
 def test_endpoints_are_listed_with_their_requests_and_refusals() -> None:
@@ -34,6 +34,6 @@ def test_endpoints_are_listed_with_their_requests_and_refusals() -> None:
     assert info["type"] == "io.nats.micro.v1.info_response"
     assert info["endpoints"] == [{"name": "rpc-test", "subject": "rpc.test", "queue_group": "q", "metadata": {}}]
     assert stats["type"] == "io.nats.micro.v1.stats_response"
-    (told,) = stats["endpoints"]
-    assert (told["num_requests"], told["num_errors"], told["last_error"]) == (4, 1, "unavailable")
-    assert told["average_processing_time"] == told["processing_time"] // 4 > 0
+    (found,) = stats["endpoints"]
+    assert (found["num_requests"], found["num_errors"], found["last_error"]) == (4, 1, "unavailable")
+    assert found["average_processing_time"] == found["processing_time"] // 4 > 0

@@ -1,4 +1,4 @@
-"""What a server sends, read frame by frame: whatever a publisher made of a message, the ones after it are read."""
+"""Parsing a server's frames: whatever a publisher puts into a message, the messages after it are read."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,28 +19,28 @@ from support.waiting import eventually
 
 
 class Client:
-    """Notes what it is told."""
+    """Records the frames that it gets."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.frames: list[Any] = []
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        self.told.append((sid, subject, reply, data, headers))
+        self.frames.append((sid, subject, reply, data, headers))
 
     async def _process_ping(self) -> None:
-        self.told.append("ping")
+        self.frames.append("ping")
 
     async def _process_pong(self) -> None:
-        self.told.append("pong")
+        self.frames.append("pong")
 
     async def _process_err(self, text: str) -> None:
-        self.told.append(text)
+        self.frames.append(text)
 
     async def _process_info(self, info: dict[str, Any]) -> None:
-        self.told.append(info)
+        self.frames.append(info)
 
 
-SAID = (
+BYTES = (
     b"MSG a 7 2\r\nhi\r\n"
     b"MSG a 7 r 0\r\n\r\n"
     b"HMSG a.b 12 r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"
@@ -50,7 +50,7 @@ SAID = (
     b"-ERR 'Permissions Violation for Publish to \"X\"'\r\n"
     b'INFO {"a":1}\r\n'
 )
-TOLD = [
+FRAMES = [
     (7, b"a", b"", b"hi", None),
     (7, b"a", b"r", b"", None),
     (12, b"a.b", b"r", b"hi", b"NATS/1.0\r\n\r\n"),
@@ -67,13 +67,13 @@ TOLD = [
 async def test_frames_are_read_wherever_they_are_cut(size: int) -> None:
     client = Client()
     reading = Frames(client)
-    for start in range(0, len(SAID), size):
-        await reading.parse(SAID[start : start + size])
-    assert client.told == TOLD
+    for start in range(0, len(BYTES), size):
+        await reading.parse(BYTES[start : start + size])
+    assert client.frames == FRAMES
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"\r\n",
         b"HELLO\r\n",
@@ -90,11 +90,11 @@ async def test_frames_are_read_wherever_they_are_cut(size: int) -> None:
         b"x" * (frames.MAX_LINE_BYTES + 1),
     ],
 )
-async def test_bytes_that_no_server_sends_end_the_link(said: bytes) -> None:
+async def test_bytes_that_no_server_sends_end_the_link(data: bytes) -> None:
     client = Client()
     with pytest.raises(nats_errors.ProtocolError):
-        await Frames(client).parse(b"PING\r\n" + said)
-    assert client.told == ["ping"]
+        await Frames(client).parse(b"PING\r\n" + data)
+    assert client.frames == ["ping"]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ async def test_a_listener_that_fails_is_counted_and_the_next_message_is_delivere
     def listen(message: Msg) -> None:
         heard.append(message.subject)
         if message.subject == "t.fails":
-            raise ValueError("a mistake of ours")
+            raise ValueError("a bug")
 
     before = UNEXPECTED.labels("listener")._value.get()
     async with Connection(server.url, "test", Health("test")) as connection, Raw(server.url) as raw:
@@ -168,5 +168,5 @@ async def test_after_a_reset_the_parser_expects_a_new_frame() -> None:
     await reading.parse(b"MSG a 7 2\r\nh")
     reading.reset()
     await reading.parse(b"PING\r\n")
-    assert client.told == ["ping"]
+    assert client.frames == ["ping"]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What each user of the broker may do, asked of a real server: `docs/permissions.md` is what is compared with."""
+"""What each user of the broker may do, tried on a real server and compared with `docs/permissions.md`."""
 
 import asyncio
 import re
@@ -41,7 +41,7 @@ CRIPPLED = Grant(
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the matrix, or what nobody may do: what is tried, and who may."""
+    """One line of the matrix, or an operation that nobody may do: what is tried, and who may do it."""
 
     operation: str
     label: str
@@ -88,17 +88,19 @@ async def states(server: Server) -> dict[str, tuple[dict[str, object], int, int]
 
 
 async def refusals(server: Server, user: str, rows: list[Row]) -> set[tuple[str, str]]:
-    """Try it all, and see what the server complains of: operations and subjects, in lower case."""
-    told: list[str] = []
-    async with server.client(user, told) as client:
+    """Try all rows, and return what the server refuses: operations and subjects, in lower case."""
+    errors: list[str] = []
+    async with server.client(user, errors) as client:
         for row in rows:
             if row.operation == "publish":
                 await client.publish(row.subject, b"")
             else:
                 await client.subscribe(row.subject)
         await processed(client)
-    found = {match.groups() for line in told if (match := re.search(r'for (publish|subscription) to "([^"]+)"', line))}
-    assert len(found) == len(told)
+    found = {
+        match.groups() for line in errors if (match := re.search(r'for (publish|subscription) to "([^"]+)"', line))
+    }
+    assert len(found) == len(errors)
     return {("publish" if operation == "publish" else "subscribe", subject) for operation, subject in found}
 
 
@@ -114,8 +116,8 @@ async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Ser
         if not allowed:
             assert await states(server) == before
     for row in ROWS:
-        told = " ".join(f"{user}:{'yes' if observed[user, row.operation, row.label] else 'no'}" for user in GRANTS)
-        print(f"{row.operation:<9} {row.label:<50} {told}")  # noqa: T201 # shown if it fails, or with -s
+        line = " ".join(f"{user}:{'yes' if observed[user, row.operation, row.label] else 'no'}" for user in GRANTS)
+        print(f"{row.operation:<9} {row.label:<50} {line}")  # noqa: T201 # shown if it fails, or with -s
     assert {
         (row.operation, row.label): {user: observed[user, row.operation, row.label] for user in GRANTS} for row in ROWS
     } == {(row.operation, row.label): row.allowed for row in ROWS}
@@ -128,7 +130,7 @@ async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Ser
     assert stored == 14
 
     async def added() -> int:
-        """The server has heard of all of them, and may still be storing the last."""
+        """The server has received all messages, but may still be storing the last one."""
         after = await states(server)
         return sum(after[stream][1] - before[stream][1] for stream in before)
 
@@ -136,7 +138,7 @@ async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Ser
 
 
 def test_the_page_is_made_from_the_grants() -> None:
-    """`PYTHONPATH=tests uv run python -m support.matrix` makes it."""
+    """`PYTHONPATH=tests uv run python -m support.matrix` generates it."""
     assert PAGE.read_text() == made(PAGE.read_text())
 
 
@@ -170,7 +172,7 @@ DATA = [
 
 
 def test_nobody_may_delete_a_stream_and_only_the_operator_may_remove_keys() -> None:
-    """Whatever the page says."""
+    """Whatever the documentation says."""
     dangerous = [
         f"$JS.API.STREAM.{request}.{stream}"
         for stream in (*subjects.streams(4), "ANOTHER")
@@ -198,25 +200,25 @@ def test_nobody_may_delete_a_stream_and_only_the_operator_may_remove_keys() -> N
 def test_readers_are_in_accounts_without_streams_and_their_requests_change_nothing() -> None:
     readers = {grant.user: grant for grant in grants(4) if grant.account != SERVICES_ACCOUNT}
     assert {user: grant.account for user, grant in readers.items()} == {"ui": "PAGE", "observer": "READERS"}
-    asked = [export.subject for export in exports(4) if export.is_request]
+    requests = [export.subject for export in exports(4) if export.is_request]
     changing = ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE", "SNAPSHOT", "PAUSE", "STEPDOWN", "REMOVE", "NEXT")
-    for subject in asked:
+    for subject in requests:
         assert subject in ("rpc.exposure.usage", "$SRV.>") or subject.startswith("$JS.API."), subject
         assert not set(subject.split(".")).intersection(changing), subject
         assert not any(matches(subject, data) or matches(data, subject) for data in DATA), subject
-    assert set(asked) <= {subject for grant in readers.values() for subject in grant.publish}
+    assert set(requests) <= {subject for grant in readers.values() for subject in grant.publish}
 
 
 @pytest.mark.parametrize("account", READER_ACCOUNTS)
 def test_everything_granted_to_a_reader_is_imported_once(account: str) -> None:
-    """A question that two imports take would be answered twice."""
-    asked = [each.subject for each in imports(4, account) if each.is_request]
-    heard = [each.subject for each in imports(4, account) if not each.is_request]
+    """A request that matches two imports would be answered twice."""
+    requests = [each.subject for each in imports(4, account) if each.is_request]
+    messages = [each.subject for each in imports(4, account) if not each.is_request]
     for grant in [grant for grant in grants(4) if grant.account == account]:
         for subject in grant.publish:
-            assert len([pattern for pattern in asked if matches(pattern, subject)]) == 1, subject
+            assert len([pattern for pattern in requests if matches(pattern, subject)]) == 1, subject
         for subject in grant.subscribe[1:]:
-            assert len([pattern for pattern in heard if matches(pattern, subject)]) == 1, subject
+            assert len([pattern for pattern in messages if matches(pattern, subject)]) == 1, subject
     for each in imports(4, account):
         assert (
             len([of for of in exports(4) if of.is_request == each.is_request and matches(of.subject, each.subject)])
@@ -251,7 +253,7 @@ async def test_a_write_that_is_not_permitted_fails_at_once_and_is_reported(serve
                 compare=Compare(0, "*.0.AAA"),
                 on_unknown=unknown.append,
             )
-        assert unknown == [], "it was not sent again"
+        assert unknown == [], "it was not resent"
         assert caught.value.refusal is Refusal.UNAVAILABLE
         with pytest.raises(Refused, match="refused a publish") as caught:
             await journal.put(ui, "POSITIONS", "positions.AAA", b"{}")
@@ -284,7 +286,7 @@ async def test_a_user_can_neither_receive_the_replies_of_another_nor_reply_in_it
 
 
 async def test_a_service_replies_to_inboxes_only(server: Server) -> None:
-    """It may write where its caller may not."""
+    """A service may publish to subjects to which its callers may not."""
     refused: list[str] = []
     async with (
         server.connection("exposure", Health("exposure")) as exposure,
@@ -311,7 +313,7 @@ async def _answered(client: Client, subject: str, ask: bytes) -> bool:
 async def test_an_exchange_that_may_not_write_fills_reports_it_to_its_clients_and_its_operator(
     server: Server, tmp_path: Path
 ) -> None:
-    """It goes on: what it may do it does, and once it is permitted it works."""
+    """It keeps running, does what it may do, and works as soon as it is permitted."""
     shutil.copy(server.seed(CRIPPLED.user), tmp_path / "exchange.seed")
     health = Health("exchange", "market")
     exchange = Exchange(

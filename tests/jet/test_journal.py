@@ -69,7 +69,7 @@ async def test_another_symbol_does_not_move_the_head(broker: Broker) -> None:
 
 
 async def test_a_resend_of_a_stored_message_is_appended_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first ack is lost: the identical message goes again, is refused, and is recognised as our own."""
+    """The first ack is lost: the identical message is resent, is refused, and is recognised as our own."""
     publish = journal._publish
     calls = 0
 
@@ -115,7 +115,7 @@ async def test_after_a_lost_ack_anothers_message_is_not_taken_for_ours(
 async def test_a_duplicate_ack_for_anothers_message_is_a_conflict(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cluster answers `duplicate` before it compares: the id alone must not make their message ours."""
+    """A cluster replies `duplicate` before it compares: the id alone must not make their message ours."""
     await append(broker.connection, b"theirs", 0, msg_id="AAA-f1")
     publish = journal._publish
     answers = [journal._Ack(seq=1, stream=STREAM, duplicate=True)]
@@ -163,7 +163,7 @@ async def test_after_a_transient_error_the_message_is_resent(
 
 
 def answering_first(monkeypatch: pytest.MonkeyPatch, head: int, times: int = 1) -> None:
-    """The first publishes are answered by one who compares with another head, and do not arrive."""
+    """Answer the first publishes like a server that compares with another head; they do not arrive."""
     publish = journal._publish
     left = times
 
@@ -178,7 +178,7 @@ def answering_first(monkeypatch: pytest.MonkeyPatch, head: int, times: int = 1) 
 
 
 async def test_a_head_that_is_not_stored_is_no_conflict(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a whole stream, a cluster's leader counts what is under way, which may be lost with it."""
+    """For a whole stream, a cluster's leader counts messages in flight, which may be lost with it."""
     answering_first(monkeypatch, head=1)
     stream = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
     key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "a")
@@ -196,7 +196,7 @@ async def test_a_conflict_over_a_whole_stream_names_what_is_stored(
 
 
 async def test_a_deposed_leader_is_not_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that was paused answers with the head of then; the leader may have taken the message meanwhile."""
+    """A server that was paused replies with an old head; the leader may have stored the message meanwhile."""
     await append(broker.connection, b"a", 0)
     await append(broker.connection, b"b", 1)
     answering_first(monkeypatch, head=1, times=2)
@@ -225,7 +225,7 @@ async def test_a_message_that_the_leader_stored_while_another_server_refused_it_
 
 
 async def test_an_older_head_that_persists_is_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a key whose last message is gone with its time."""
+    """For example a key whose last message has expired."""
     monkeypatch.setattr(journal, "STALE_LEADER_TIMEOUT", 0.1)
     assert isinstance(await append(broker.connection, b"a", 7), Conflict)
     assert await stored(broker.connection) == 0
@@ -284,7 +284,7 @@ async def test_contending_writers_append_each_decision_once_in_turn(broker: Brok
 
 
 async def test_a_paused_broker_stores_the_message_once(own_broker: Broker) -> None:
-    """The publish is sent into a paused server, sent again, and stored once when the server goes on."""
+    """The publish is sent to a paused server, is resent, and is stored once when the server continues."""
     own_broker.server.signal(signal.SIGSTOP)
     unknown: list[str] = []
     appending = asyncio.create_task(append(own_broker.connection, b"a", 0, on_unknown=unknown.append))
@@ -311,7 +311,7 @@ async def test_a_bucket_write_compares_the_whole_stream_and_expires_with_a_marke
     assert outcome == Appended(1)
     other = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "r2")
     moved = await journal.append(broker.connection, stream, other, b"w", msg_id="w", compare=Compare(0), ttl=1)
-    assert moved in (Conflict(1), Conflict(2)), "its marker is a message, too"
+    assert moved in (Conflict(1), Conflict(2)), "the marker is a message, too"
 
     async def marker() -> str | None:
         found = await journal.last_message(broker.connection, stream, key)
@@ -326,23 +326,23 @@ async def test_a_bucket_write_compares_the_whole_stream_and_expires_with_a_marke
         ([0.5, 60.0], True),  # with itself that is a majority of three
         ([2.9, 2.9], True),
         ([3.1, 60.0], False),
-        ([0.0, 0.0], False),  # it never heard of them
+        ([0.0, 0.0], False),  # it never heard from them
         ([], False),
     ],
 )
 async def test_a_head_is_believed_only_from_a_leader_that_recently_heard_from_a_majority(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, silent: list[float], *, believed: bool
 ) -> None:
-    """Another one is elected after 4 s of silence, and may have taken messages that this one knows nothing of."""
+    """Another leader is elected after 4 s of silence, and may have stored messages that this one does not know."""
     await append(broker.connection, b"a", 0)
     info = await api.stream_info(broker.connection, STREAM)
     peers = [api.Peer(active=int(seconds * 1e9)) for seconds in silent]
-    told = msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, cluster=api.Group(replicas=peers))
+    reply = msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, cluster=api.Group(replicas=peers))
 
-    async def tell(*args: object, **kwargs: object) -> api.StreamInfo:
-        return told
+    async def stream_info(*args: object, **kwargs: object) -> api.StreamInfo:
+        return reply
 
-    monkeypatch.setattr(api, "stream_info", tell)
+    monkeypatch.setattr(api, "stream_info", stream_info)
     async with broker.connect() as connection:
         if believed:
             assert await journal.last_sequence(connection, STREAM, HEAD) == 1
@@ -354,16 +354,16 @@ async def test_a_head_is_believed_only_from_a_leader_that_recently_heard_from_a_
 
 
 async def test_the_number_of_replicas_is_requested_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = 0
+    requests = 0
     stream_info = api.stream_info
 
-    async def asking(*args: object, **kwargs: object) -> api.StreamInfo:
-        nonlocal asked
-        asked += 1
+    async def counted(*args: object, **kwargs: object) -> api.StreamInfo:
+        nonlocal requests
+        requests += 1
         return await stream_info(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(api, "stream_info", asking)
+    monkeypatch.setattr(api, "stream_info", counted)
     async with broker.connect() as connection:
         for _ in range(3):
             assert await journal.last_sequence(connection, STREAM, HEAD) == 0
-    assert asked == 1
+    assert requests == 1

@@ -1,4 +1,4 @@
-"""Connecting, and staying connected, through a network and to servers that do not do as they should."""
+"""Connecting, and staying connected, over a faulty network and to faulty servers."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A server that asks who we are, and waits for half a second until it is told."""
+    """A server that requires authentication, and waits half a second for it."""
     more = 'authorization { user: "us", password: "secret", timeout: 0.5 }\nping_interval: "1s"\nping_max: 1'
     server = NatsServer(tmp_path_factory.mktemp("nats"), more)
     server.start()
@@ -30,13 +30,13 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is given up is given up sooner than usual; but later than the server does."""
+    """Use shorter timeouts than usual, but longer ones than the server's."""
     monkeypatch.setattr(link, "STEP_TIMEOUT", 0.8)
     monkeypatch.setattr(link, "PING_INTERVAL", 0.2)
 
 
 class Caller:
-    """A connection through a proxy, and somebody behind it who answers."""
+    """A connection through a proxy to a responder."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.health = Health("test")
@@ -44,13 +44,13 @@ class Caller:
         self._entering = asyncio.create_task(self.connection.__aenter__())
 
     async def is_answered(self) -> bool:
-        """Whether it is told to be connected, and that is so."""
+        """True if health reports a connection, and a request over it is answered."""
         if not (self.health.ready and self._entering.done()):
             return False
         return (await self.connection.request("echo", b"", timeout=0.5)).data == b"here"
 
     async def close(self) -> None:
-        """End it, connected or not."""
+        """Close it, connected or not."""
         self._entering.cancel()
         await asyncio.wait([self._entering])
         await self.connection.__aexit__(None, None, None)
@@ -58,7 +58,7 @@ class Caller:
 
 @asynccontextmanager
 async def calling(server: NatsServer, proxy: Proxy) -> AsyncIterator[Caller]:
-    """A caller through the proxy to the server, where `echo` is answered by another one who needs no proxy."""
+    """A caller through the proxy; requests to `echo` are answered by another connection without a proxy."""
     url = f"nats://us:secret@127.0.0.1:{server.port}"
     async with Connection(url, "echo", Health("echo")) as other:
         answers: set[asyncio.Task[None]] = set()
@@ -74,7 +74,7 @@ async def calling(server: NatsServer, proxy: Proxy) -> AsyncIterator[Caller]:
 
 
 async def handshake(server: NatsServer) -> dict[Direction, int]:
-    """How many bytes are sent each way until a connection is made."""
+    """Return how many bytes are sent each way until a connection is made."""
     sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -87,13 +87,13 @@ async def handshake(server: NatsServer) -> dict[Direction, int]:
         entering = asyncio.create_task(
             Connection(f"nats://us:secret@127.0.0.1:{port}", "test", Health("test")).__aenter__()
         )
-        asked = await sent
+        to_server = await sent
         entering.cancel()
         await asyncio.wait([entering])
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    told = len(await reader.readline()) + len(b"PONG\r\n")
+    to_client = len(await reader.readline()) + len(b"PONG\r\n")
     writer.close()
-    return {"to-server": asked, "to-client": told}
+    return {"to-server": to_server, "to-client": to_client}
 
 
 @pytest.mark.parametrize("until", ["a-try-later", "the-server-gave-up"])
@@ -102,7 +102,7 @@ async def handshake(server: NatsServer) -> dict[Direction, int]:
 async def test_a_stall_while_connecting_ends_when_the_network_recovers(
     impatient: NatsServer, directions: tuple[Direction, ...], after: int, until: str
 ) -> None:
-    """Whichever byte it holds up: before INFO, in CONNECT, or the PING or PONG at the end (counted from there)."""
+    """Whichever byte is delayed: before INFO, in CONNECT, or the PING or PONG at the end (counted from the end)."""
     async with Proxy(impatient.port) as proxy:
         whole = await handshake(impatient)
         for direction in directions:
@@ -174,10 +174,10 @@ async def test_the_link_is_renewed_at_once_after_a_cut(impatient: NatsServer) ->
 async def test_a_slow_network_does_not_cause_a_reconnect(
     impatient: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a second each way, which is a second until an answer is there."""
-    monkeypatch.undo()  # and a machine that stands still is one: then it is tried again
+    """Half a second each way, which is a second until a reply arrives."""
+    monkeypatch.undo()  # a busy machine looks like a slow network: then it is tried again
 
-    async def goes_on() -> bool:
+    async def stays_connected() -> bool:
         async with Proxy(impatient.port) as proxy:
             await proxy.delay(0.2)
             async with calling(impatient, proxy) as caller:
@@ -187,37 +187,37 @@ async def test_a_slow_network_does_not_cause_a_reconnect(
                     assert (await caller.connection.request("echo", b"", timeout=HANG)).data == b"here"
                 return proxy.made == 1
 
-    assert await eventually(goes_on)
+    assert await eventually(stays_connected)
 
 
 INFO = b'INFO {"server_id":"x","version":"2.15.0","headers":true,"max_payload":1048576}\r\n'
 
-WELCOME: list[bytes | str] = [INFO, "heard", b"PONG\r\n"]
+WELCOME: list[bytes | str] = [INFO, "read", b"PONG\r\n"]
 
 
 @pytest.mark.parametrize(
     "script",
     {
         "closes": ["close"],
-        "says nothing": ["hang"],
+        "sends nothing": ["hang"],
         "is no NATS server": [b"SSH-2.0-OpenSSH\r\n", "hang"],
-        "says much": [b"x" * 100_000, "hang"],
+        "sends much": [b"x" * 100_000, "hang"],
         "no INFO": [b"INFO\r\n", "hang"],
         "an INFO of another kind": [b"INFO []\r\n", "hang"],
-        "a nonce that is none": [b'INFO {"nonce":5,"auth_required":true}\r\n', "hang"],
+        "an invalid nonce": [b'INFO {"nonce":5,"auth_required":true}\r\n', "hang"],
         "half an INFO": [INFO[:20], "hang"],
         "closes after INFO": [INFO, "close"],
-        "no PONG": [INFO, "heard", "hang"],
-        "an error instead of PONG": [INFO, "heard", b"-ERR 'Authentication Timeout'\r\n", "close"],
-        "a ping, then an error": [INFO, "heard", b"PING\r\n", b"-ERR 'Authentication Timeout'\r\n", "close"],
-        "a ping instead of PONG": [INFO, "heard", b"PING\r\n", "hang"],
-        "half a PONG": [INFO, "heard", b"PON", "close"],
+        "no PONG": [INFO, "read", "hang"],
+        "an error instead of PONG": [INFO, "read", b"-ERR 'Authentication Timeout'\r\n", "close"],
+        "a ping, then an error": [INFO, "read", b"PING\r\n", b"-ERR 'Authentication Timeout'\r\n", "close"],
+        "a ping instead of PONG": [INFO, "read", b"PING\r\n", "hang"],
+        "half a PONG": [INFO, "read", b"PON", "close"],
         "then nothing": [*WELCOME, "hang"],
         "then closes": [*WELCOME, "close"],
         "then an error, and closes": [*WELCOME, b"-ERR 'Slow Consumer'\r\n", "close"],
         "then an error": [*WELCOME, b"-ERR 'Slow Consumer'\r\n", "hang"],
-        "then no authorization": [*WELCOME, b"-ERR 'Authorization Violation'\r\n", "hang"],
-        "then no protocol": [*WELCOME, b"MSG no number\r\n", "hang"],
+        "then an authorization error": [*WELCOME, b"-ERR 'Authorization Violation'\r\n", "hang"],
+        "then a protocol error": [*WELCOME, b"MSG no number\r\n", "hang"],
         "then bytes": [*WELCOME, b"\xff\xfe\r\n", "hang"],
         "then too many PONGs": [*WELCOME, b"PONG\r\n" * 3, "hang"],
     }.items(),
@@ -227,29 +227,29 @@ async def test_whatever_a_server_sends_the_next_one_is_tried(
     impatient: NatsServer, script: tuple[str, list[bytes | str]]
 ) -> None:
     """And the process does not end."""
-    said = 0
-    is_over = asyncio.Event()
+    connections = 0
+    may_close = asyncio.Event()
 
-    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal said
-        said += 1
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
         with contextlib.suppress(OSError, EOFError):
             for part in script[1]:
                 match part:
                     case bytes():
                         writer.write(part)
-                    case "heard":
+                    case "read":
                         await reader.readuntil(b"PING\r\n")
                     case "hang":
-                        await is_over.wait()
+                        await may_close.wait()
         writer.close()
 
     port = free_port()
     connection = Connection(f"nats://us:secret@127.0.0.1:{port}", "test", Health("test"))
     entering = asyncio.create_task(connection.__aenter__())
-    async with serving(port, say):
-        await eventually(lambda: said > 1)
-        is_over.set()
+    async with serving(port, serve):
+        await eventually(lambda: connections > 1)
+        may_close.set()
 
     async def is_answered() -> bool:
         with pytest.raises(nats_errors.NoRespondersError):
@@ -268,10 +268,10 @@ async def test_whatever_a_server_sends_the_next_one_is_tried(
 
 @asynccontextmanager
 async def serving(
-    port: int, say: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    port: int, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ) -> AsyncIterator[None]:
-    """Somebody on a port."""
-    server = await asyncio.start_server(say, "127.0.0.1", port)
+    """A server on a port."""
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     try:
         yield
     finally:

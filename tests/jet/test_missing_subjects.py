@@ -1,5 +1,6 @@
-"""Followers that begin with the last message of each subject, on a real server whose store is damaged: a subject that
-it does not give out is never silently missing, and what went away otherwise is no damage."""
+"""Followers that begin with the last message of each subject, on a real server whose store is damaged: a subject whose
+last message is not delivered is never silently missing, and a message that was deleted is not taken for damage.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -30,8 +31,8 @@ SUBJECT: dict[str, Callable[[str], str]] = {
     QUOTES: lambda name: subjects.bucket_key(subjects.QUOTES_BUCKET, name),
     SWITCHES: lambda name: subjects.bucket_key(subjects.SWITCHES_BUCKET, name),
 }
-"""The subject of a name in each stream: one that keeps everything, one that keeps the newest, and buckets that keep
-many, one or some of each key."""
+"""The subject of a name in each stream: one keeps everything, one the newest messages, and the buckets keep many, one
+or some values of each key."""
 
 FILTERS = {stream: [subject("*")] for stream, subject in SUBJECT.items()} | {
     MARKET: [subjects.quotes(0, "*"), subjects.fills(0, "*")]
@@ -42,14 +43,14 @@ def payload(number: int) -> bytes:
     return b"payload-%d." % number
 
 
-async def written(broker: Broker, stream: str, names: str) -> None:
-    """Messages on the subjects of these names, one after another."""
+async def write(broker: Broker, stream: str, names: str) -> None:
+    """Write messages to the subjects of these names, one after another."""
     for number, name in enumerate(names, 1):
         await store(broker.connection, stream, SUBJECT[stream](name), payload(number))
 
 
-async def damaged(broker: Broker, stream: str, numbers: list[int]) -> None:
-    """Have the server's store be damaged where these messages are, while it is down."""
+async def damage_messages(broker: Broker, stream: str, numbers: list[int]) -> None:
+    """Damage these messages in the server's store while it is down."""
     broker.server.stop()
     for number in numbers:
         damage(broker.server, stream, payload(number))
@@ -57,8 +58,8 @@ async def damaged(broker: Broker, stream: str, numbers: list[int]) -> None:
     await eventually(lambda: broker.connection.connected)
 
 
-def told(broker: Broker, stream: str) -> str:
-    """What health says of the stream."""
+def health_reason(broker: Broker, stream: str) -> str:
+    """Why the process waits for the stream, according to health."""
     return next((part.reason for part in broker.health.report().waiting_for if part.name == stream), "")
 
 
@@ -66,7 +67,7 @@ def told(broker: Broker, stream: str) -> str:
 async def following(
     broker: Broker, stream: str, follow: Follow = Tail, *, skip_damaged: bool = False
 ) -> AsyncIterator[tuple[Tail | Reader, list[Message]]]:
-    """A follower, and what it has seen."""
+    """A follower, and the messages it has yielded."""
     tail = follow(broker.connection, stream, FILTERS[stream], LastPerSubject(), name="test", skip_damaged=skip_damaged)
     seen: list[Message] = []
 
@@ -97,44 +98,44 @@ async def test_a_follower_without_a_last_message_reports_it_and_is_not_current(
 ) -> None:
     if stream == QUOTES:
         names, numbers = names[1:], [number - 1 for number in numbers if number > 1]  # there is none before
-    await written(own_broker, stream, names)
-    await damaged(own_broker, stream, numbers)
+    await write(own_broker, stream, names)
+    await damage_messages(own_broker, stream, numbers)
     async with following(own_broker, stream, follow) as (tail, _):
-        await eventually(lambda: tail.current or told(own_broker, stream))
+        await eventually(lambda: tail.current or health_reason(own_broker, stream))
         assert not tail.current
         assert "not delivered" in tail.damage
-        assert "A damaged store" in told(own_broker, stream)
+        assert "A damaged store" in health_reason(own_broker, stream)
         if follow is Tail or numbers[-1] != len(names):  # a reader looks at the stream's end first
             assert f"{SUBJECT[stream](lacking)} " in tail.damage
-    assert not told(own_broker, stream), "nobody follows any more"
+    assert not health_reason(own_broker, stream), "no follower is left"
 
 
 async def test_a_damaged_older_message_does_not_matter(own_broker: Broker) -> None:
-    await written(own_broker, MARKET, "AABC")
-    await damaged(own_broker, MARKET, [1])
+    await write(own_broker, MARKET, "AABC")
+    await damage_messages(own_broker, MARKET, [1])
     async with following(own_broker, MARKET) as (tail, seen):
         await eventually(lambda: tail.current)
         assert [message.sequence for message in seen] == [2, 3, 4]
-        assert not told(own_broker, MARKET)
+        assert not health_reason(own_broker, MARKET)
 
 
 async def test_a_follower_that_skips_damage_begins_without_the_damaged_message(own_broker: Broker) -> None:
-    await written(own_broker, MARKET, "AABC")
-    await damaged(own_broker, MARKET, [3])
+    await write(own_broker, MARKET, "AABC")
+    await damage_messages(own_broker, MARKET, [3])
     async with following(own_broker, MARKET, skip_damaged=True) as (tail, seen):
         await eventually(lambda: tail.current and len(seen) == 2)
         assert [message.sequence for message in seen] == [2, 4]
-        assert not told(own_broker, MARKET)
+        assert not health_reason(own_broker, MARKET)
 
 
 async def test_an_exchange_does_not_begin_without_a_symbols_last_fills(own_broker: Broker) -> None:
-    await written(own_broker, MARKET, "AABC")
-    await damaged(own_broker, MARKET, [2])
+    await write(own_broker, MARKET, "AABC")
+    await damage_messages(own_broker, MARKET, [2])
     bootstrap = MarketBootstrap(own_broker.connection, 0, 1, name="test")
     beginning = asyncio.create_task(bootstrap.read_all())
     await eventually(lambda: beginning.done() or bootstrap.damage)
     assert not beginning.done()
-    assert bootstrap.damage == told(own_broker, MARKET)
+    assert bootstrap.damage == health_reason(own_broker, MARKET)
     beginning.cancel()
     await asyncio.wait([beginning])
 
@@ -143,14 +144,14 @@ async def test_an_exchange_does_not_begin_without_a_symbols_last_fills(own_broke
 async def test_a_follower_becomes_current_once_a_newer_message_replaces_the_damaged_one(
     own_broker: Broker, stream: str
 ) -> None:
-    await written(own_broker, stream, "ABC")
-    await damaged(own_broker, stream, [2])
+    await write(own_broker, stream, "ABC")
+    await damage_messages(own_broker, stream, [2])
     async with following(own_broker, stream) as (tail, seen):
-        await eventually(lambda: told(own_broker, stream))
-        await store(own_broker.connection, stream, SUBJECT[stream]("B"), b"mended")
+        await eventually(lambda: health_reason(own_broker, stream))
+        await store(own_broker.connection, stream, SUBJECT[stream]("B"), b"repaired")
         await eventually(lambda: tail.current)
-        assert [message.data for message in seen] == [payload(1), payload(3), b"mended"]
-        assert not told(own_broker, stream)
+        assert [message.data for message in seen] == [payload(1), payload(3), b"repaired"]
+        assert not health_reason(own_broker, stream)
 
 
 async def purge(broker: Broker, stream: str, name: str) -> None:
@@ -184,7 +185,7 @@ async def expired(broker: Broker, stream: str) -> None:
 
 
 async def dropped(broker: Broker, stream: str) -> None:
-    """Of a stream that is full, the oldest goes: the last one of its subject."""
+    """A full stream drops its oldest message, which is the last one of its subject."""
     info = await api.stream_info(broker.connection, stream)
     config = {**info.config, "max_bytes": info.state.bytes * 2 // 3, "discard": "old"}
     await api.request(broker.connection, f"STREAM.UPDATE.{stream}", config, dict)
@@ -218,7 +219,7 @@ async def test_changes_while_a_follower_starts_are_not_taken_for_damage(
     is_lost: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await written(own_broker, stream, "ABC")
+    await write(own_broker, stream, "ABC")
     opened, raced = consumer.Consumer.open, []
 
     async def overtaken(self: consumer.Consumer) -> None:

@@ -1,4 +1,4 @@
-"""What goes together in one message, and what is no pack."""
+"""What travels together in one message, and what is not a valid pack."""
 
 import msgspec
 import pytest

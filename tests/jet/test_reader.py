@@ -1,4 +1,4 @@
-"""Following by asking, as who may make no consumer does."""
+"""Following by polling, for users that may not create consumers."""
 
 import asyncio
 import signal
@@ -75,7 +75,7 @@ async def test_a_reader_begins_with_the_last_message_of_each_subject(
 
 
 async def test_subjects_that_are_not_text_do_not_keep_a_reader_from_beginning(broker: Broker) -> None:
-    """The broker tells of two of them as if they were one."""
+    """The broker lists two of them as if they were one."""
     await publish(broker.connection, b"before")
     async with Raw(broker.server.url) as raw:
         await raw.publish(*(frame(b"fills.0." + odd, b"poison") for odd in ODD_SUBJECTS))
@@ -103,13 +103,13 @@ async def test_an_empty_stream_is_current_whatever_its_first_sequence(broker: Br
 
 
 async def test_messages_replaced_by_newer_ones_are_not_missing(broker: Broker) -> None:
-    """As when it was paused while a feed told thousands of prices."""
+    """For example a reader that was paused while a feed sent thousands of prices."""
     keys = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")
     stream = await keeping_one(broker.connection)
     async with following(broker, FromSequence(1), [keys], stream) as (tail, seen):
-        await eventually(lambda: tail.current or told(broker, stream))
+        await eventually(lambda: tail.current or health_reason(broker, stream))
         assert [message.sequence for message in seen] == [2, 4]
-        assert not told(broker, stream)
+        assert not health_reason(broker, stream)
 
 
 async def test_headers_are_those_of_the_message(broker: Broker) -> None:
@@ -199,7 +199,7 @@ async def test_a_stream_that_was_created_again_is_reported_and_not_followed(brok
 
 
 async def test_a_market_log_bootstraps_without_any_consumer(broker: Broker) -> None:
-    """And walks back from what cannot."""
+    """And walks back from messages that are not usable."""
     subject = subjects.quotes(0, "AAPL")
     event = {
         "type": "withdrawn",
@@ -222,7 +222,7 @@ async def test_a_market_log_bootstraps_without_any_consumer(broker: Broker) -> N
 
 
 def change_the_body(server: NatsServer, payload: bytes) -> None:
-    """Change a byte of a stored message, of a server that is down."""
+    """Change the body of a stored message while the server is down."""
     (block,) = (server.folder / "store" / "jetstream" / "$G" / "streams" / STREAM / "msgs").glob("*.blk")
     data = block.read_bytes()
     assert payload in data
@@ -236,7 +236,7 @@ def change_the_body(server: NatsServer, payload: bytes) -> None:
         (b"body-5", FromSequence(1), [1, 2, 3, 4]),  # the end
         (b"body-5", LastPerSubject(), []),
         (b"body-4", LastPerSubject(), []),  # the last of its subject, and not of the stream
-        (b"body-2", LastPerSubject(), [4, 5]),  # nobody who starts needs it
+        (b"body-2", LastPerSubject(), [4, 5]),  # no starting reader needs it
     ],
 )
 async def test_a_reader_stops_before_a_message_that_is_not_delivered_and_reports_it(
@@ -248,14 +248,14 @@ async def test_a_reader_stops_before_a_message_that_is_not_delivered_and_reports
     change_the_body(own_broker.server, damaged)
     own_broker.server.start()
     await eventually(lambda: own_broker.connection.connected)
-    is_told = read != [4, 5]
+    is_reported = read != [4, 5]
     async with following(own_broker, start) as (tail, seen):
-        await eventually(lambda: tail.current or "not delivered" in told(own_broker))
+        await eventually(lambda: tail.current or "not delivered" in health_reason(own_broker))
         assert [message.sequence for message in seen] == read
-        assert tail.current is not is_told
-        assert ("A damaged store" in told(own_broker)) is is_told
+        assert tail.current is not is_reported
+        assert ("A damaged store" in health_reason(own_broker)) is is_reported
 
 
-def told(broker: Broker, stream: str = STREAM) -> str:
-    """What health says of the stream."""
+def health_reason(broker: Broker, stream: str = STREAM) -> str:
+    """Why the process waits for the stream, according to health."""
     return next((part.reason for part in broker.health.report().waiting_for if part.name == stream), "")

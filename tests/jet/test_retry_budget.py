@@ -1,4 +1,4 @@
-"""How often requests may be sent again."""
+"""How often requests may be resent."""
 
 from itertools import islice
 

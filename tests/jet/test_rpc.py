@@ -85,15 +85,15 @@ async def test_no_answer_in_time_is_an_unknown_outcome(broker: Broker) -> None:
 async def test_a_handler_that_takes_too_long_is_an_unknown_outcome(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its instance says so itself, and stops working on what nobody waits for."""
+    """Its instance reports that itself, and stops working on a request whose caller no longer waits."""
     monkeypatch.setattr(rpc, "HANDLER_TIMEOUT", 0.05)
-    given_up = asyncio.Event()
+    was_cancelled = asyncio.Event()
 
     async def handle(_: ReservationRequest) -> ReservationAnswer:
         try:
             await asyncio.Event().wait()
         finally:
-            given_up.set()
+            was_cancelled.set()
         raise AssertionError
 
     async with serving(broker.connection, handle), broker.connect() as caller:
@@ -106,13 +106,13 @@ async def test_a_handler_that_takes_too_long_is_an_unknown_outcome(
         error = await eventually(refused)
     assert error.refusal is Refusal.OUTCOME_UNKNOWN
     assert "not decided within 0.05 s" in error.detail
-    assert given_up.is_set()
+    assert was_cancelled.is_set()
 
 
 async def test_a_request_that_reached_an_instance_that_is_gone_has_an_unknown_outcome(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When it is sent again nobody is there: that says nothing of what the first one did before it died."""
+    """When the request is resent, no instance is there: that proves nothing about what the first one did before."""
     monkeypatch.setattr(retry_budget, "FIRST", 0.05)
     async with broker.connect() as other, broker.connect() as caller:
 
@@ -127,7 +127,7 @@ async def test_a_request_that_reached_an_instance_that_is_gone_has_an_unknown_ou
             await subscription.unsubscribe()
             with pytest.raises(Refused) as caught:
                 await asking
-            return caught.value.refusal if reached.is_set() else None  # a machine may stand still for that long
+            return caught.value.refusal if reached.is_set() else None  # a busy machine may be that slow
 
         assert await eventually(refusal) is Refusal.OUTCOME_UNKNOWN
 
@@ -135,7 +135,7 @@ async def test_a_request_that_reached_an_instance_that_is_gone_has_an_unknown_ou
 async def test_a_request_to_an_instance_that_does_not_answer_succeeds_at_another(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of the requests go to an instance that is paused; those that get no answer are sent again."""
+    """Half of the requests go to an instance that is paused; those that get no reply are resent."""
     monkeypatch.setattr(retry_budget, "FIRST", 0.05)
     stuck = 0
 
@@ -225,7 +225,8 @@ async def test_a_late_copy_gets_the_same_answer_and_another_call_is_handled_anew
 
 
 class Copies:
-    """Counts what passes on a subject, copies and all. `parts`: of those packs, and of other messages one each."""
+    """Counts the messages on a subject, copies included. `parts` counts each part of a pack, and 1 for other
+    messages."""
 
     def __init__(self, broker: Broker) -> None:
         self.seen = 0
@@ -242,7 +243,7 @@ class Copies:
 
 
 async def served(caller: Connection) -> bool:
-    """Whether somebody listens; what is asked for makes no sense."""
+    """True if an instance answers; the request itself is invalid."""
     with pytest.raises(Refused) as caught:
         await rpc.call(caller, SUBJECT, UsageRequest(), ReservationAnswer, timeout=HANG)
     return caught.value.refusal is Refusal.INVALID_FIELD
@@ -278,7 +279,7 @@ NAME = rpc.request_digest(SUBJECT, msgspec.json.encode(reservation_request()))
 OTHER = rpc.request_digest(SUBJECT, msgspec.json.encode(reservation_request(quote_id="another")))
 GRANTED = b'{"outcome":"granted"}'
 REFUSED = {"Nats-Service-Error-Code": "409", "Nats-Service-Error": "stale-quote"}
-NO_ANSWERS: list[tuple[bytes, dict[str, str]]] = [
+WRONG_REPLIES: list[tuple[bytes, dict[str, str]]] = [
     (GRANTED, {}),
     (GRANTED, {"Quotestream-Answers": OTHER}),
     (
@@ -295,12 +296,12 @@ NO_ANSWERS: list[tuple[bytes, dict[str, str]]] = [
         {"Quotestream-Answers": NAME, "Nats-Service-Error-Code": "400"},
     ),
 ]
-"""Answers to something else, by what they name, and such as cannot be read."""
+"""Replies to other requests, by their digest, and replies that cannot be decoded."""
 
 
 @asynccontextmanager
 async def answering(broker: Broker, *answers: tuple[bytes, dict[str, str]]) -> AsyncIterator[None]:
-    """Have somebody give these answers to whatever is asked."""
+    """Send these replies to every request."""
     async with broker.connect() as other:
 
         async def answer(message: Msg) -> None:
@@ -315,13 +316,13 @@ async def answering(broker: Broker, *answers: tuple[bytes, dict[str, str]]) -> A
 async def test_replies_to_other_requests_and_invalid_replies_are_ignored_and_counted(broker: Broker) -> None:
     before = UNEXPECTED.labels("unasked")._value.get()
     right = (b'{"outcome":"rejected"}', {"Quotestream-Answers": NAME})
-    async with answering(broker, *NO_ANSWERS, right), broker.connect() as caller:
+    async with answering(broker, *WRONG_REPLIES, right), broker.connect() as caller:
         assert (await ask(caller)).outcome == "rejected"
-    assert UNEXPECTED.labels("unasked")._value.get() >= before + len(NO_ANSWERS)
+    assert UNEXPECTED.labels("unasked")._value.get() >= before + len(WRONG_REPLIES)
 
 
 async def test_if_only_such_replies_come_the_outcome_is_unknown(broker: Broker) -> None:
-    async with answering(broker, *NO_ANSWERS), broker.connect() as caller:
+    async with answering(broker, *WRONG_REPLIES), broker.connect() as caller:
         with pytest.raises(Refused) as caught:
             await ask(caller, timeout=0.2)
         assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
@@ -331,25 +332,25 @@ async def test_if_only_such_replies_come_the_outcome_is_unknown(broker: Broker) 
 
 
 async def ask_many(caller: Connection, count: int, timeout: float = HANG) -> list[ReservationAnswer | BaseException]:
-    """Ask so often in the same moment."""
+    """Send `count` requests in the same moment."""
     asking = (ask(caller, timeout, quote_id=f"q{number}") for number in range(count))
     return await asyncio.gather(*asking, return_exceptions=True)
 
 
 async def by_number(request: ReservationRequest) -> ReservationAnswer:
-    """An answer that says which request it is to; every third is refused."""
+    """Answer by the number of the request; every third is refused."""
     number = int(request.quote_id[1:])
     if number % 3 == 0:
         raise Refused(Refusal.STALE_QUOTE, request.quote_id)
     return ReservationAnswer(outcome="rejected", reason="bid_limit" if number % 2 else "ask_limit")
 
 
-def told(answers: list[ReservationAnswer | BaseException]) -> list[str | None]:
+def reasons(answers: list[ReservationAnswer | BaseException]) -> list[str | None]:
     return [each.reason if isinstance(each, ReservationAnswer) else str(each) for each in answers]
 
 
 def of_numbers(count: int) -> list[str | None]:
-    """What `by_number` comes to."""
+    """Return the reasons that `by_number` gives."""
     refused = [str(Refused(Refusal.STALE_QUOTE, f"q{number}")) for number in range(count)]
     return [
         refused[number] if number % 3 == 0 else "bid_limit" if number % 2 else "ask_limit" for number in range(count)
@@ -364,10 +365,10 @@ async def test_requests_of_the_same_moment_share_a_message_and_each_gets_its_own
         asked, answered = Copies(broker), Copies(broker)
         await asked.watch()
         await answered.watch(f"{caller.requests.inbox}.*")
-        assert told(await ask_many(caller, 70)) == of_numbers(70)
+        assert reasons(await ask_many(caller, 70)) == of_numbers(70)
         await reaches(lambda: answered.parts, 70)
     assert (asked.seen, asked.parts) == (1, 70)
-    assert answered.seen <= 2  # those that wait for nothing are answered in one turn
+    assert answered.seen <= 2  # requests that wait for nothing are answered in one turn
 
 
 async def test_without_an_instance_each_request_of_a_pack_is_refused(broker: Broker) -> None:
@@ -396,7 +397,7 @@ async def test_a_slow_request_does_not_delay_the_others_of_its_pack(broker: Brok
 async def test_an_instance_that_does_not_know_packs_answers_the_resent_requests(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one of another version does, while instances are replaced one by one."""
+    """An older version, for example, while instances are replaced one by one."""
     monkeypatch.setattr(retry_budget, "FIRST", 0.05)
     async with broker.connect() as other, broker.connect() as caller:
 
@@ -414,10 +415,10 @@ async def test_an_invalid_pack_of_requests_is_ignored_and_counted(broker: Broker
     before = UNEXPECTED.labels("pack")._value.get()
     async with serving(broker.connection, by_number), broker.connect() as caller:
         await eventually(lambda: served(caller))
-        long = b'[["%b",{}]]' % (b"a" * 5000)  # an answer there would end the connection of whoever gives it
+        long = b'[["%b",{}]]' % (b"a" * 5000)  # a reply to such a subject would end the connection
         for data in (b"", b"{}", b"[]", b'[["a.b",{}]]', long):
             await caller.client.publish(SUBJECT, data, reply=caller.new_inbox(), headers={packs.HEADER: "2"})
-        assert told(await ask_many(caller, 2)) == of_numbers(2)
+        assert reasons(await ask_many(caller, 2)) == of_numbers(2)
         await reaches(UNEXPECTED.labels("pack")._value.get, before + 5)
         assert broker.connection.connected
 
@@ -432,7 +433,7 @@ async def test_an_invalid_pack_of_replies_is_ignored(broker: Broker) -> None:
 async def test_a_pack_of_a_reader_is_ignored_and_its_requests_are_answered_when_resent(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pack on a subject for readers is passed over: its parts are answered when they are sent again, alone."""
+    """Its parts are resent alone."""
     monkeypatch.setattr(retry_budget, "FIRST", 0.05)
     before = UNEXPECTED.labels("pack")._value.get()
     handler = rpc.Handler(SUBJECT, ReservationRequest, by_number, for_readers=True)  # type: ignore[arg-type] # any request
@@ -440,7 +441,7 @@ async def test_a_pack_of_a_reader_is_ignored_and_its_requests_are_answered_when_
         task = asyncio.create_task(rpc.serve(other, "test", [handler]))
         await asyncio.sleep(0)
         await flushed(other.client)
-        assert told(await ask_many(caller, 3)) == of_numbers(3)
+        assert reasons(await ask_many(caller, 3)) == of_numbers(3)
         task.cancel()
         await asyncio.wait([task])
     assert UNEXPECTED.labels("pack")._value.get() == before + 1

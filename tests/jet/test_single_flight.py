@@ -1,4 +1,4 @@
-"""Copies of a request: which join the first, which are told its answer again, and which are decided anew."""
+"""Copies of a request: which join the first, which get its answer again, and which are decided anew."""
 
 import pytest
 
@@ -6,11 +6,11 @@ from jet import single_flight
 from jet.single_flight import Answer, Flight, SingleFlight
 
 DONE = Answer(b"done")
-AGAIN = Answer(b"again", (503, "unavailable"), final=False)
+RETRY = Answer(b"again", (503, "unavailable"), final=False)
 
 
-def begun(of: SingleFlight, subject: str = "s", data: bytes = b"d", reply: str = "a", at: float = 0.0) -> Flight:
-    """A flight that this request begins."""
+def begin(of: SingleFlight, subject: str = "s", data: bytes = b"d", reply: str = "a", at: float = 0.0) -> Flight:
+    """Begin a flight with this request."""
     flight = of.join(subject, data, reply, at)
     assert isinstance(flight, Flight)
     return flight
@@ -22,10 +22,10 @@ def begun(of: SingleFlight, subject: str = "s", data: bytes = b"d", reply: str =
     ids=["a copy", "the same asked by another", "another subject", "another request"],
 )
 def test_the_same_bytes_on_the_same_subject_join_a_flight(subject: str, data: bytes, reply: str, joins: bool) -> None:
-    under_way = SingleFlight()
-    flight = begun(under_way)
-    assert (under_way.join(subject, data, reply, 1.0) is None) is joins
-    assert list(under_way.complete(flight, DONE, 2.0)) == (["a", reply] if joins and reply != "a" else ["a"])
+    flights = SingleFlight()
+    flight = begin(flights)
+    assert (flights.join(subject, data, reply, 1.0) is None) is joins
+    assert list(flights.complete(flight, DONE, 2.0)) == (["a", reply] if joins and reply != "a" else ["a"])
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_the_same_bytes_on_the_same_subject_join_a_flight(subject: str, data: by
         (DONE, "a", 0.1, True),
         (DONE, "a", single_flight.REPEAT_SECONDS + 0.1, False),
         (DONE, "b", 0.1, False),
-        (AGAIN, "a", 0.1, False),
+        (RETRY, "a", 0.1, False),
         (Answer(b"no", (409, "stale-quote")), "a", 0.1, True),
     ],
     ids=["its caller", "its caller, late", "another caller", "ask again", "a refusal"],
@@ -43,16 +43,16 @@ def test_an_answer_is_repeated_only_to_the_call_that_got_it(
     answer: Answer, reply: str, after: float, repeated: bool
 ) -> None:
     given = SingleFlight()
-    given.complete(begun(given), answer, 1.0)
+    given.complete(begin(given), answer, 1.0)
     again = given.join("s", b"d", reply, 1.0 + after)
     assert again is answer if repeated else isinstance(again, Flight)
 
 
 def test_a_request_after_the_end_of_a_flight_begins_a_new_one() -> None:
     one = SingleFlight()
-    first = begun(one)
-    one.complete(first, AGAIN, 1.0)
-    second = begun(one)
+    first = begin(one)
+    one.complete(first, RETRY, 1.0)
+    second = begin(one)
     assert second is not first
     assert list(one.complete(second, DONE, 2.0)) == ["a"]
 
@@ -61,5 +61,5 @@ def test_the_number_of_kept_answers_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(single_flight, "MAX_KEPT", 2)
     kept = SingleFlight()
     for reply in ("a", "b", "c"):
-        kept.complete(begun(kept, reply=reply), DONE, 0.0)
+        kept.complete(begin(kept, reply=reply), DONE, 0.0)
     assert [kept.join("s", b"d", reply, 0.1) is DONE for reply in ("c", "b", "a")] == [True, True, False]

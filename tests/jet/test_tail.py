@@ -1,4 +1,4 @@
-"""Following a stream on a real broker: no gap, no repeat, through restarts, pauses and lost deliveries."""
+"""Following a stream on a real broker: no gaps and no repeats, through restarts, pauses and lost deliveries."""
 
 import asyncio
 import signal
@@ -23,19 +23,19 @@ STREAM = subjects.market_stream(0)
 
 
 class Follower:
-    """A tail being read in the background."""
+    """A tail that is read in the background."""
 
     def __init__(self, connection: Connection, start: Start, stream: str = STREAM) -> None:
         self._labels = {"stream": stream, "tail": "test"}
         self.tail = Tail(connection, stream, [">"] if stream != STREAM else ["fills.0.>"], start, name="test")
         self.seen: list[Message] = []
-        self.behind: list[float] = []
+        self.lags: list[float] = []
         self.task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         async for batch in self.tail.batches():
             self.seen += batch
-            self.behind.append(REGISTRY.get_sample_value("quotestream_consumer_lag_messages", self._labels) or 0.0)
+            self.lags.append(REGISTRY.get_sample_value("quotestream_consumer_lag_messages", self._labels) or 0.0)
 
     @property
     def payloads(self) -> list[bytes]:
@@ -50,7 +50,7 @@ class Follower:
 
 
 async def becomes(condition: Callable[[], object], seconds: float) -> bool:
-    """Whether it becomes so within that time."""
+    """True if the condition becomes true within that time."""
     try:
         await eventually(condition, seconds)
     except AssertionError:
@@ -71,8 +71,8 @@ async def test_a_tail_delivers_everything_in_order_then_what_is_new(broker: Brok
     await follower.until(lambda: len(follower.seen) >= 1201)
     assert follower.payloads == [b"%d" % number for number in range(1200)] + [b"new"]
     assert [message.sequence for message in follower.seen] == list(range(1, 1202))
-    assert follower.behind[0] > 0, "what it had yet to be given, when it began"
-    assert follower.behind == [*sorted(follower.behind[:-1], reverse=True), 0], "less and less, and nothing in the end"
+    assert follower.lags[0] > 0, "the lag when it began"
+    assert follower.lags == [*sorted(follower.lags[:-1], reverse=True), 0], "it shrinks, and is 0 in the end"
     await follower.stop()
 
 
@@ -86,7 +86,7 @@ async def test_an_empty_stream_is_current_at_once(broker: Broker) -> None:
 async def test_last_messages_replaced_before_a_second_attempt_are_no_gap(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first consumer is made and never read, as when the network fails just then."""
+    """The first consumer is created and never read, for example because the network fails."""
     for number in range(3):
         await publish(broker.connection, b"old %d" % number)
     everything = (await api.stream_info(broker.connection, STREAM)).config["subjects"]
@@ -129,8 +129,8 @@ async def test_last_per_subject_starts_with_the_newest_of_each(broker: Broker) -
 async def test_a_tail_is_not_current_before_a_replacement_beyond_the_reported_end(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between asking for the end and making the consumer, a newer message of a subject comes: the older one is not
-    delivered, and the newer one lies beyond the end that was told."""
+    """Between the request for the end and the creation of the consumer, a newer message of a subject comes: the older
+    one is not delivered, and the newer one lies beyond the reported end."""
     await publish(broker.connection, b"a1", "AAA")
     await publish(broker.connection, b"b1", "BBB")
     stream_info = api.stream_info
@@ -169,7 +169,7 @@ async def test_from_a_time_starts_at_the_first_message_since_that_time(broker: B
 async def test_after_a_lost_delivery_a_tail_continues_after_the_last_message_yielded(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a slow consumer drops shows as a hole in the consumer's own sequence."""
+    """A delivery dropped by a slow consumer leaves a gap in the consumer's own sequence."""
     on_message = consumer.Consumer._on_message
     dropped: list[bytes] = []
 
@@ -213,7 +213,7 @@ async def test_a_lost_last_delivery_is_noticed_by_the_heartbeat(
 async def test_pending_messages_that_expire_before_delivery_do_not_keep_a_tail_stale(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with a key whose time is over: the heartbeat says that nothing is left to deliver."""
+    """For example a key that has expired: the heartbeat reports that nothing is left to deliver."""
     make_consumer = tail.Tail._make_consumer
 
     async def pending(self: Tail) -> consumer.Consumer:
@@ -263,14 +263,14 @@ async def test_a_tail_is_stale_while_the_broker_is_paused(own_broker: Broker) ->
 async def test_a_tail_that_restarts_on_a_stream_that_was_empty_misses_nothing(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has read the stream up to its end, though there was nothing: it needs all that has come since."""
+    """It has reached the end of the stream, although there was nothing: it needs everything that has come since."""
     follower = Follower(broker.connection, LastPerSubject())
     await follower.until(lambda: follower.tail.current)
-    may_go_on = asyncio.Event()
+    may_continue = asyncio.Event()
     make = follower.tail._make_consumer
 
     async def later() -> Any:
-        await may_go_on.wait()
+        await may_continue.wait()
         return await make()
 
     monkeypatch.setattr(follower.tail, "_make_consumer", later)
@@ -280,7 +280,7 @@ async def test_a_tail_that_restarts_on_a_stream_that_was_empty_misses_nothing(
     await follower.until(lambda: not follower.tail.current)
     for payload in (b"1", b"2"):
         await publish(broker.connection, payload)
-    may_go_on.set()
+    may_continue.set()
     await follower.until(lambda: follower.payloads == [b"1", b"2"])
     assert follower.tail.current
     await follower.stop()
@@ -307,7 +307,7 @@ async def test_a_stream_that_was_created_again_is_reported_and_not_followed(
 async def test_a_stream_that_was_created_again_is_reported_even_if_it_is_longer(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Going on after the last sequence that was seen would skip what the new stream holds before it."""
+    """Continuing after the last sequence seen would skip what the new stream holds before it."""
     stream, subject = subjects.POSITIONS_STREAM, subjects.position("AAA")
     make_consumer = tail.Tail._make_consumer
     may_make = asyncio.Event()
@@ -340,7 +340,7 @@ async def test_a_start_beyond_the_streams_end_is_reported(broker: Broker) -> Non
 
 
 async def test_messages_replaced_by_newer_ones_are_not_missing(broker: Broker) -> None:
-    """As when it was away while a feed told thousands of prices."""
+    """For example a follower that was away while a feed sent thousands of prices."""
     stream, keys = await keeping_one(broker.connection), subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")
     follower = Tail(broker.connection, stream, [keys], FromSequence(1), name="test")
     seen: list[int] = []
@@ -364,7 +364,7 @@ async def test_an_expired_key_arrives_as_a_marker(broker: Broker) -> None:
 
 @pytest.mark.parametrize("operation", ["DEL", "PURGE"])
 async def test_a_deleted_key_arrives_as_a_marker(broker: Broker, operation: str) -> None:
-    """As a person deletes it, with any client."""
+    """A person may delete a key, with any client."""
     stream = subjects.bucket_stream(subjects.QUOTES_BUCKET)
     follower = Follower(broker.connection, LastPerSubject(), stream)
     key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
@@ -375,7 +375,7 @@ async def test_a_deleted_key_arrives_as_a_marker(broker: Broker, operation: str)
 
 
 async def test_at_most_one_batch_is_in_flight(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slowly it is read: what the client would hold for it stays bounded."""
+    """However slowly the tail is read, what the client holds for it stays bounded."""
     monkeypatch.setattr(consumer, "BATCH", 10)
     for number in range(50):
         await publish(broker.connection, b"%d" % number)
@@ -384,14 +384,14 @@ async def test_at_most_one_batch_is_in_flight(broker: Broker, monkeypatch: pytes
         sizes.append(len(batch))
         if sum(sizes) == 50:
             break
-        await flushed(broker.connection.client)  # whatever was asked for has come then
+        await flushed(broker.connection.client)  # by then all requested messages have come
     assert max(sizes) <= 10
 
 
 async def test_slow_processing_of_a_full_batch_is_not_taken_for_silence(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that was asked for has come, so no heartbeat is due; it would start anew, and again after each batch."""
+    """All requested messages have come, so no heartbeat is due. Otherwise the tail would restart after each batch."""
     monkeypatch.setattr(consumer, "BATCH", 10)
     for number in range(20):
         await publish(broker.connection, b"%d" % number)
@@ -420,66 +420,67 @@ async def test_messages_are_requested_half_a_batch_at_a_time(broker: Broker, mon
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.tail.current)
     publish_any = broker.connection.publish
-    asked: list[str] = []
+    requests: list[str] = []
 
     async def noting(subject: str, *args: object, **more: object) -> None:
         if ".MSG.NEXT." in subject:
-            asked.append(subject)
-        await publish_any(subject, *args, **more)  # type: ignore[arg-type] # passed on as it came
+            requests.append(subject)
+        await publish_any(subject, *args, **more)  # type: ignore[arg-type] # passed on unchanged
 
     monkeypatch.setattr(broker.connection, "publish", noting)
     for number in range(1, 21):
         await publish(broker.connection, b"x")
         await reaches(lambda: len(follower.seen), number)
     await follower.stop()
-    assert 3 <= len(asked) < 10, "once for several; again if a busy machine made it start anew"
+    assert 3 <= len(requests) < 10, "one for several messages; more if a busy machine made the tail restart"
 
 
-class Told:
-    """What the leader tells of a stream that has three copies: more or less than the copy that is followed holds."""
+class Leader:
+    """The leader of a stream with three replicas. It reports `more` messages than the replica that is followed
+    holds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.more = 0
-        self.asked = 0
+        self.requests = 0
         self._info = api.stream_info
-        monkeypatch.setattr(api, "stream_info", self._told)
+        monkeypatch.setattr(api, "stream_info", self._reply)
 
-    async def _told(
+    async def _reply(
         self, connection: Connection, stream: str, ask: dict[str, Any] | None = None, *, timeout: float = 2.0
     ) -> api.StreamInfo:
-        self.asked += 1
+        self.requests += 1
         info = await self._info(connection, stream, ask, timeout=timeout)
         state = msgspec.structs.replace(info.state, last_seq=info.state.last_seq + self.more)
         return msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, state=state)
 
 
 async def test_a_follower_that_has_ended_has_no_lag(broker: Broker) -> None:
-    """A part of a log is read, and the rest is somebody else's: it would be told as what is missing for ever."""
+    """It reads only a part of the log; the rest would otherwise be reported as its lag for ever."""
     for number in range(20):
         await publish(broker.connection, b"%d" % number)
-    told = []
+    lags = []
     reader = Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(1), name="part")
-    async with aclosing(reader.batches()) as batches:  # type: ignore[type-var] # it is a generator, though it does not say so
+    async with aclosing(reader.batches()) as batches:  # type: ignore[type-var] # it is a generator
         async for batch in batches:
-            told.append(_behind("part"))
+            lags.append(_lag("part"))
             if batch:
                 break
-    assert told[0] is not None, "while it is read"
-    assert _behind("part") is None, "nobody waits for the rest"
+    assert lags[0] is not None, "while it is read"
+    assert _lag("part") is None, "nothing waits for the rest"
 
 
-def _behind(name: str) -> float | None:
+def _lag(name: str) -> float | None:
     return REGISTRY.get_sample_value("quotestream_consumer_lag_messages", {"stream": STREAM, "tail": name})
 
 
 async def test_a_replica_that_lags_the_leader_is_not_current(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told(monkeypatch)
-    told.more = 2
+    leader = Leader(monkeypatch)
+    leader.more = 2
     await publish(broker.connection, b"a")
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.seen)
     assert not await becomes(lambda: follower.tail.current, consumer.HEARTBEAT + 0.3)
-    told.more = 0
+    leader.more = 0
     for payload in (b"b", b"c"):
         await publish(broker.connection, payload)
     await follower.until(lambda: follower.tail.current)
@@ -487,8 +488,8 @@ async def test_a_replica_that_lags_the_leader_is_not_current(broker: Broker, mon
 
 
 async def test_messages_that_do_not_match_count_as_reached(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of the stream is a message that the tail does not ask for: a heartbeat tells that it was passed."""
-    Told(monkeypatch)
+    """The end of the stream is a message that the tail does not follow: a heartbeat reports that it was passed."""
+    Leader(monkeypatch)
     await publish(broker.connection, b"a")
     await journal.put(broker.connection, STREAM, subjects.quotes(0, "AAA"), b"b")
     follower = Follower(broker.connection, FromSequence(1))
@@ -501,7 +502,7 @@ async def test_a_replica_that_keeps_lagging_is_left_for_another(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tail, "CHECK_INTERVAL", 0.2)
-    told = Told(monkeypatch)
+    leader = Leader(monkeypatch)
     make_consumer = tail.Tail._make_consumer
     made = 0
 
@@ -514,10 +515,10 @@ async def test_a_replica_that_keeps_lagging_is_left_for_another(
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.tail.current)
     assert made == 1
-    told.more = 1
+    leader.more = 1
     await follower.until(lambda: made > 1)
     assert not follower.tail.current
-    told.more = 0
+    leader.more = 0
     await follower.until(lambda: follower.tail.current)
     await follower.stop()
 
@@ -527,36 +528,36 @@ async def test_a_replica_that_starts_to_lag_is_not_current_even_before_it_is_lef
 ) -> None:
     monkeypatch.setattr(tail, "CHECK_INTERVAL", 0.2)
     monkeypatch.setattr(tail, "MAX_LAGGING_CHECKS", 1_000_000)
-    told = Told(monkeypatch)
+    leader = Leader(monkeypatch)
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.tail.current)
-    told.more = 1
+    leader.more = 1
     await follower.until(lambda: not follower.tail.current)
-    told.more = 0
+    leader.more = 0
     await follower.until(lambda: follower.tail.current)
     await follower.stop()
 
 
 async def test_a_stale_end_is_believed_only_if_it_persists(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One who led once, and does not know yet that another does, tells the end of then."""
+    """A deposed leader that does not know it yet reports the end that it knows."""
     monkeypatch.setattr(stream_integrity, "STALE_LEADER_TIMEOUT", 0.5)
-    told = Told(monkeypatch)
-    told.more = -1
+    leader = Leader(monkeypatch)
+    leader.more = -1
     for payload in (b"a", b"b"):
         await publish(broker.connection, payload)
     follower = Follower(broker.connection, FromSequence(3))
-    await follower.until(lambda: told.asked > 1)
-    told.more = 0
+    await follower.until(lambda: leader.requests > 1)
+    leader.more = 0
     await follower.until(lambda: follower.tail.current)
     await follower.stop()
-    told.more = -1
+    leader.more = -1
     with pytest.raises(TailBroken):
         async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(3), name="test").batches():
             pass
 
 
 async def _changed(connection: Connection, name: str, **config: object) -> None:
-    """Change what a consumer delivers, as whoever knows its name may, beside the rest of its configuration."""
+    """Change a part of a consumer's configuration, as anybody can who knows its name."""
     info = await api.request(connection, f"CONSUMER.INFO.{STREAM}.{name}", None, dict)
     body = {"stream_name": STREAM, "config": {**info["config"], **config}, "action": ""}
     await api.request(connection, f"CONSUMER.CREATE.{STREAM}.{name}", body, dict)
@@ -567,15 +568,15 @@ async def _name(connection: Connection, start: str) -> str | None:
     return next((name for name in found if name.startswith(start)), None)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["by its configuration", "by what the stream holds"])
+@pytest.mark.parametrize("is_reported", [True, False], ids=["by its configuration", "by what the stream holds"])
 async def test_a_follower_whose_consumer_was_changed_notices_and_restarts(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch, *, told: bool
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, *, is_reported: bool
 ) -> None:
-    """It hears heartbeats all the while, and would believe for good that it misses nothing."""
+    """It gets heartbeats all the time, and would never notice that it misses messages."""
     monkeypatch.setattr("jet.tail.CHECK_INTERVAL", 0.2)
     monkeypatch.setattr("jet.consumer.SILENCE", 1.0)
-    if not told:  # the consumer says of itself whatever it should
-        monkeypatch.setattr(api, "request", _agreeing(api.request))
+    if not is_reported:  # the broker reports the original configuration
+        monkeypatch.setattr(api, "request", _hiding_changes(api.request))
     tail = Tail(broker.connection, STREAM, [subjects.fills(0, "*")], FromSequence(1), name="victim")
     seen: list[Message] = []
 
@@ -586,21 +587,21 @@ async def test_a_follower_whose_consumer_was_changed_notices_and_restarts(
     task = asyncio.create_task(follow())
     await eventually(lambda: tail.current)
     name = await eventually(lambda: _name(broker.connection, "victim-"))
-    anew = RESTARTS.labels(STREAM)._value.get()
+    restarts = RESTARTS.labels(STREAM)._value.get()
     await _changed(broker.connection, name, filter_subjects=[subjects.fills(0, "NONE")])
     await publish(broker.connection, b"missed")
     await eventually(lambda: [message.data for message in seen] == [b"missed"])
-    assert RESTARTS.labels(STREAM)._value.get() == anew + 1
+    assert RESTARTS.labels(STREAM)._value.get() == restarts + 1
     assert tail.current or await eventually(lambda: tail.current)
     task.cancel()
 
 
-def _agreeing(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Answers about a consumer with what it was made with."""
+def _hiding_changes(request: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Replace the configuration in replies about a consumer by the one that it was created with."""
     made: dict[str, Any] = {}
 
     async def answered(connection: Connection, subject: str, *arguments: Any, **more: Any) -> Any:
-        answer = await ask(connection, subject, *arguments, **more)
+        answer = await request(connection, subject, *arguments, **more)
         kind, _, name = subject.removeprefix("CONSUMER.").partition(".")
         if not isinstance(answer, api.ConsumerInfo):
             return answer
@@ -618,10 +619,10 @@ async def test_a_bug_in_the_check_of_a_consumer_is_raised_to_the_reader_of_the_t
 ) -> None:
     monkeypatch.setattr(tail, "CHECK_INTERVAL", 0.0)
 
-    async def mistaken(self: Tail, consumer: consumer.Consumer) -> str:
+    async def buggy(self: Tail, consumer: consumer.Consumer) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(tail.Tail, "_find_fault", mistaken)
+    monkeypatch.setattr(tail.Tail, "_find_fault", buggy)
 
     async def follow() -> None:
         async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(1), name="test").batches():

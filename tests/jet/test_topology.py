@@ -1,4 +1,4 @@
-"""Streams and buckets are made as declared, and never silently differ."""
+"""Streams and buckets are created as declared, and never differ silently."""
 
 import dataclasses
 
@@ -62,7 +62,7 @@ async def test_replicas_without_a_cluster_are_refused_at_once(broker: Broker) ->
 
 @pytest.mark.parametrize("durable", [{}, {"durable_name": "left"}], ids=["ephemeral", "durable"])
 async def test_idle_consumers_are_deleted_by_the_broker(broker: Broker, durable: dict[str, str]) -> None:
-    """Whoever has a key of the services' account could else make so many that nobody follows any more."""
+    """Otherwise anybody with a key of the services' account could create so many that no follower gets one."""
     config = {"name": "left", "ack_policy": "none", **durable}
     subject = "CONSUMER.CREATE.MARKET-0.left"
     made = await api.request(broker.connection, subject, {"stream_name": "MARKET-0", "config": config}, dict)
