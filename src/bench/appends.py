@@ -54,5 +54,5 @@ class Appender:
             msg_id=f"bench-{self._head}",
             compare=Compare(self._head, "bench.one"),
         )
-        assert isinstance(outcome, Appended)  # noqa: S101 # nobody else writes there
+        assert isinstance(outcome, Appended)  # noqa: S101 # there is no other writer
         self._head = outcome.sequence

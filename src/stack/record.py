@@ -32,7 +32,7 @@ class _Since(msgspec.Struct):
     since: datetime
 
 
-def keep(folder: Path, market: Market, now: datetime) -> bool:
+def append_if_changed(folder: Path, market: Market, now: datetime) -> bool:
     """Append the settings that apply from `now` on, unless the last line has the same. Return True if it appended.
 
     Raises:

@@ -89,7 +89,7 @@ def up(settings: StackSettings, alter: Callable[[Program], Program] = lambda pro
         save_plan(settings, plan)
         stores = [server.folder / STORE for server in settings.nats_servers]
         is_new = bool(stores) and not any(store.is_dir() for store in stores)
-        record.keep(settings.data, settings.market, record.ALWAYS if is_new else utc_now())
+        record.append_if_changed(settings.data, settings.market, record.ALWAYS if is_new else utc_now())
         process_tree.adopt_orphans()
         try:
             code = asyncio.run(_Foreground(settings, plan).run(conf, lock))
@@ -280,7 +280,7 @@ class _Foreground:
         if pids - self._pids:  # a new process has read the current settings
             self._pids |= pids
             with contextlib.suppress(SettingsError):  # the process reports it
-                record.keep(self._settings.data, read_settings().market, utc_now())
+                record.append_if_changed(self._settings.data, read_settings().market, utc_now())
         for condition in conditions:
             if condition.phase is Phase.REFUSED:
                 log = self._settings.logs / f"{condition.program.name}.log"

@@ -6,7 +6,7 @@ import pytest
 
 from maker import rpc_client
 from support.broker import Broker
-from support.maker import Line, Marketplace, marketplace
+from support.maker import FaultyLink, Marketplace, marketplace
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ async def place(broker: Broker) -> AsyncIterator[Marketplace]:
 
 
 @pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> Line:
+def link(monkeypatch: pytest.MonkeyPatch) -> FaultyLink:
     """The connection between makers and other services, which can lose messages."""
-    between = Line()
+    between = FaultyLink()
     monkeypatch.setattr(rpc_client, "rpc", between)
     return between

@@ -15,7 +15,7 @@ from maker.switch import Switch
 from process.clock import utc_now
 from support.broker import Broker
 from support.builders import NOW, quote_request
-from support.maker import Line, Marketplace, RunningMaker, marketplace, quoting, reserve, used
+from support.maker import FaultyLink, Marketplace, RunningMaker, marketplace, quoting, reserve, used
 from support.waiting import HANG, eventually, reaches
 from wire.errors import Refusal, Refused
 from wire.quotes import QuoteWithdrawn
@@ -173,11 +173,11 @@ async def test_a_pause_that_the_broker_refuses_holds_on_this_maker_and_is_report
 
 
 async def test_a_pause_that_cannot_be_confirmed_is_reported_and_still_holds(
-    place: Marketplace, line: Line, monkeypatch: pytest.MonkeyPatch
+    place: Marketplace, link: FaultyLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await place.open()
     running = await quoting(place)
-    line.drop[Rpc.WITHDRAW_QUOTE] = 1000
+    link.drop[Rpc.WITHDRAW_QUOTE] = 1000
     with monkeypatch.context() as impatient:
         impatient.setattr("maker.service.PAUSE_DEADLINE", 0.3)
         with pytest.raises(Refused) as refused:
@@ -185,21 +185,21 @@ async def test_a_pause_that_cannot_be_confirmed_is_reported_and_still_holds(
     assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
     assert "AAA, BBB" in refused.value.detail
     assert running.maker.status().paused
-    line.drop.clear()
+    link.drop.clear()
     assert (await running.maker.pause()).paused
 
 
 async def test_a_resume_at_another_maker_ends_a_pause_that_waits_for_an_exchange(
-    place: Marketplace, line: Line
+    place: Marketplace, link: FaultyLink
 ) -> None:
     """The exchange receives nothing for a while, so the pause's withdrawals are answered after the resume."""
     await place.open()
     both = [await quoting(place), await quoting(place)]
-    line.drop[Rpc.WITHDRAW_QUOTE] = 100_000
+    link.drop[Rpc.WITHDRAW_QUOTE] = 100_000
     pausing = asyncio.create_task(both[0].maker.pause())
     await eventually(lambda: all(running.maker.status().switch == "paused" for running in both))
     assert not (await both[1].maker.resume()).paused
-    line.drop.clear()
+    link.drop.clear()
     assert not (await pausing).paused
     await both_quote(both)
 
@@ -223,18 +223,18 @@ async def all_report(both: Sequence[RunningMaker], state: str) -> None:
 
 
 async def test_a_pause_that_answered_503_is_ended_by_a_resume_at_another_maker(
-    place: Marketplace, line: Line, monkeypatch: pytest.MonkeyPatch
+    place: Marketplace, link: FaultyLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await place.open()
     both = [await quoting(place), await quoting(place)]
-    line.drop[Rpc.WITHDRAW_QUOTE] = 100_000
+    link.drop[Rpc.WITHDRAW_QUOTE] = 100_000
     with monkeypatch.context() as impatient:
         impatient.setattr("maker.service.PAUSE_DEADLINE", 0.3)
         with pytest.raises(Refused, match="quotes may still be active on AAA, BBB"):
             await both[0].maker.pause()
     await all_report(both, "paused")
     await both[1].maker.resume()
-    line.drop.clear()
+    link.drop.clear()
     await both_quote(both)
 
 
@@ -316,21 +316,21 @@ async def test_during_a_pause_a_quote_by_hand_is_left_alone_and_a_makers_is_with
 # --- during an attempt ------------------------------------------------------------------------------------------------
 
 
-async def test_a_pause_during_an_attempt_leaves_nothing_reserved(place: Marketplace, line: Line) -> None:
+async def test_a_pause_during_an_attempt_leaves_nothing_reserved(place: Marketplace, link: FaultyLink) -> None:
     """The grants were made, but the replies are lost: the attempts are still under way."""
     await place.open()
-    line.lose[Rpc.RESERVE] = 1000
+    link.lose[Rpc.RESERVE] = 1000
     running = await place.start_maker()
     await eventually(lambda: running.on("AAA").last_refusal and running.on("BBB").last_refusal)
     assert await used(place) == (20, 20)
     await running.maker.pause()
     assert await used(place) == (0, 0)
-    line.lose.clear()
+    link.lose.clear()
     await running.maker.resume()
     await place.quoted("AAA", "AAA-v0-a2")
 
 
-async def test_a_quote_that_becomes_active_after_the_pause_is_withdrawn(place: Marketplace, line: Line) -> None:
+async def test_a_quote_that_becomes_active_after_the_pause_is_withdrawn(place: Marketplace, link: FaultyLink) -> None:
     """An exchange may have been stopped while it activated the quote."""
     await place.open()
     running = await quoting(place)

@@ -8,7 +8,7 @@ import pytest
 
 from maker.prefetch import Prefetch
 from support.builders import NOW
-from support.maker import Line, Marketplace, quoting, used
+from support.maker import FaultyLink, Marketplace, quoting, used
 from support.waiting import eventually
 from wire.reservations import Reservation, ReservationAnswer, ReservationRequest
 from wire.subjects import Rpc
@@ -116,34 +116,34 @@ async def test_a_dropped_prefetch_is_released_once(prefetch: Prefetch, exposure:
 # --- with real services ----------------------------------------------------------------------------------------------
 
 
-async def test_a_reservation_is_prefetched_while_the_ledger_commits(place: Marketplace, line: Line) -> None:
+async def test_a_reservation_is_prefetched_while_the_ledger_commits(place: Marketplace, link: FaultyLink) -> None:
     await place.open()
     await quoting(place)
     await place.trade("AAA", 1)
-    await eventually(lambda: b"AAA-v1-a1" in b"".join(line.on(Rpc.RESERVE)))
-    assert b"AAA-v1-a1" not in b"".join(line.on(Rpc.PUT_QUOTE))
+    await eventually(lambda: b"AAA-v1-a1" in b"".join(link.on(Rpc.RESERVE)))
+    assert b"AAA-v1-a1" not in b"".join(link.on(Rpc.PUT_QUOTE))
     await place.move("AAA", 1)
     await place.quoted("AAA", "AAA-v1-a1")
-    assert sum(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE)) == 1
+    assert sum(b"AAA-v1-a1" in body for body in link.on(Rpc.RESERVE)) == 1
 
 
-async def test_a_prefetch_for_a_position_that_is_skipped_is_released(place: Marketplace, line: Line) -> None:
+async def test_a_prefetch_for_a_position_that_is_skipped_is_released(place: Marketplace, link: FaultyLink) -> None:
     await place.open()
     await quoting(place)
     for number in (1, 2):
         await place.trade("AAA", number)
-    await eventually(lambda: b"AAA-v1-a1" in b"".join(line.on(Rpc.RESERVE)))
+    await eventually(lambda: b"AAA-v1-a1" in b"".join(link.on(Rpc.RESERVE)))
     await place.move("AAA", 2)
     await place.quoted("AAA", "AAA-v2-a1")
-    await eventually(lambda: any(b"AAA-v1-a1-r" in body for body in line.on(Rpc.RELEASE)))
+    await eventually(lambda: any(b"AAA-v1-a1-r" in body for body in link.on(Rpc.RELEASE)))
     await eventually(lambda: held(place, "AAA-v2-a1", "BBB-v0-a1"))
 
 
-async def test_a_pause_releases_what_was_prefetched(place: Marketplace, line: Line) -> None:
+async def test_a_pause_releases_what_was_prefetched(place: Marketplace, link: FaultyLink) -> None:
     await place.open()
     running = await quoting(place)
     await place.trade("AAA", 1)
-    await eventually(lambda: b"AAA-v1-a1" in b"".join(line.on(Rpc.RESERVE)))
+    await eventually(lambda: b"AAA-v1-a1" in b"".join(link.on(Rpc.RESERVE)))
     await running.maker.pause()
 
     async def nothing_is_held() -> bool:
@@ -152,10 +152,10 @@ async def test_a_pause_releases_what_was_prefetched(place: Marketplace, line: Li
     await eventually(nothing_is_held)
 
 
-async def test_a_prefetch_without_a_reply_is_requested_again(place: Marketplace, line: Line) -> None:
+async def test_a_prefetch_without_a_reply_is_requested_again(place: Marketplace, link: FaultyLink) -> None:
     await place.open()
     await quoting(place)
-    line.lose[Rpc.RESERVE] = 1
+    link.lose[Rpc.RESERVE] = 1
     await place.trade("AAA", 1)
     await place.move("AAA", 1)
     await place.quoted("AAA", "AAA-v1-a1")

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from support.builders import order, quote_request
 from support.maker import (
-    Line,
+    FaultyLink,
     Marketplace,
     deactivate,
     hold,
@@ -134,14 +134,14 @@ async def test_a_reduced_grant_shrinks_the_quote(place: Marketplace) -> None:
 
 @pytest.mark.parametrize("refusal", [Refusal.RESERVATION_NOT_ACTIVE, Refusal.MORE_THAN_RESERVED, Refusal.STALE_QUOTE])
 async def test_a_refused_quotes_reservation_is_released_and_the_next_attempt_made(
-    place: Marketplace, line: Line, refusal: Refusal
+    place: Marketplace, link: FaultyLink, refusal: Refusal
 ) -> None:
     await place.open(quote_ttl=30.0)
-    line.refuse[Rpc.PUT_QUOTE] = refusal
+    link.refuse[Rpc.PUT_QUOTE] = refusal
     await quoting(place)
-    refused = msgspec.json.decode(line.on(Rpc.PUT_QUOTE)[0], type=PutQuote)
+    refused = msgspec.json.decode(link.on(Rpc.PUT_QUOTE)[0], type=PutQuote)
     await place.quoted(refused.symbol, f"{refused.symbol}-v0-a2")
-    assert msgspec.json.encode({"reservation_id": refused.quote.reservation_id}) in line.on(Rpc.RELEASE)
+    assert msgspec.json.encode({"reservation_id": refused.quote.reservation_id}) in link.on(Rpc.RELEASE)
 
 
 async def test_an_ended_reservation_leads_to_the_next_attempt(place: Marketplace) -> None:
@@ -170,15 +170,15 @@ async def test_a_position_without_a_price_withdraws_the_old_positions_quote(plac
     await place.quoted("AAA", "AAA-v2-a1")
 
 
-async def test_a_withdrawal_without_a_price_is_retried_until_confirmed(place: Marketplace, line: Line) -> None:
+async def test_a_withdrawal_without_a_price_is_retried_until_confirmed(place: Marketplace, link: FaultyLink) -> None:
     await place.open()
     running = await quoting(place)
-    line.lose[Rpc.WITHDRAW_QUOTE] = 1
-    line.drop[Rpc.WITHDRAW_QUOTE] = 1
+    link.lose[Rpc.WITHDRAW_QUOTE] = 1
+    link.drop[Rpc.WITHDRAW_QUOTE] = 1
     await place.move("AAA", 1, net_quantity=20_000)
     await eventually(lambda: running.on("AAA").state == "no_price")
     assert place.quote("AAA") is None
-    assert {msgspec.json.decode(body)["quote_id"] for body in line.on(Rpc.WITHDRAW_QUOTE)} == {"AAA-v0-a1"}
+    assert {msgspec.json.decode(body)["quote_id"] for body in link.on(Rpc.WITHDRAW_QUOTE)} == {"AAA-v0-a1"}
 
 
 # --- stopping -------------------------------------------------------------------------------------------------------
@@ -205,10 +205,10 @@ async def test_stopping_leaves_a_quote_that_replaced_ours(place: Marketplace) ->
     assert place.quote("AAA") is not None
 
 
-async def test_stopping_is_bounded_without_replies(place: Marketplace, line: Line) -> None:
+async def test_stopping_is_bounded_without_replies(place: Marketplace, link: FaultyLink) -> None:
     await place.open()
     running = await quoting(place)
-    line.drop[Rpc.WITHDRAW_QUOTE] = 1_000_000
+    link.drop[Rpc.WITHDRAW_QUOTE] = 1_000_000
     await finishes(running.stop())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from support.broker import Broker
 from support.maker import (
-    Line,
+    FaultyLink,
     Marketplace,
     RunningMaker,
     quoting,
@@ -52,7 +52,7 @@ async def ranked_makers(place: Marketplace, *, standby_delay: float) -> tuple[Ru
     return (one, two) if one.is_first("AAA") else (two, one)
 
 
-async def test_two_makers_divide_the_symbols_and_request_only_their_own(place: Marketplace, line: Line) -> None:
+async def test_two_makers_divide_the_symbols_and_request_only_their_own(place: Marketplace, link: FaultyLink) -> None:
     await place.open()
     first, second = await ranked_makers(place, standby_delay=LONG)
     for symbol in ("AAA", "BBB"):
@@ -63,8 +63,8 @@ async def test_two_makers_divide_the_symbols_and_request_only_their_own(place: M
         await reaches(lambda symbol=symbol, other=other: other.on(symbol).position_version, 1)  # type: ignore[misc] # defaults bind
         for subject in (Rpc.RESERVE, Rpc.PUT_QUOTE):
             quote_id = f"{symbol}-v1-a1".encode()
-            assert any(quote_id in body for body in line.on(subject, own))
-            assert not any(quote_id in body for body in line.on(subject, other))
+            assert any(quote_id in body for body in link.on(subject, own))
+            assert not any(quote_id in body for body in link.on(subject, other))
 
 
 @pytest.mark.parametrize("ends", ["crashes", "stops"])
@@ -99,10 +99,10 @@ async def test_a_present_maker_that_does_not_quote_is_replaced_after_a_wait(plac
     pretending.cancel()
 
 
-async def test_only_the_first_maker_of_a_symbol_prefetches(place: Marketplace, line: Line) -> None:
+async def test_only_the_first_maker_of_a_symbol_prefetches(place: Marketplace, link: FaultyLink) -> None:
     await place.open()
     first, second = await ranked_makers(place, standby_delay=LONG)
     await place.trade("AAA", 1)
     await reaches(lambda: second.maker._quoters["AAA"].view.market.fill_number, 1)
-    await eventually(lambda: any(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE, first)))
-    assert not any(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE, second))
+    await eventually(lambda: any(b"AAA-v1-a1" in body for body in link.on(Rpc.RESERVE, first)))
+    assert not any(b"AAA-v1-a1" in body for body in link.on(Rpc.RESERVE, second))

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stack.record import ALWAYS, RECORD, Epoch, keep, read
+from stack.record import ALWAYS, RECORD, Epoch, append_if_changed, read
 from support.builders import NOW, market
 
 FIRST = market()
@@ -16,11 +16,11 @@ SECOND = msgspec.structs.replace(FIRST, limit=FIRST.limit + 1)
 
 def test_a_change_is_appended_and_the_same_is_not(tmp_path: Path) -> None:
     assert read(tmp_path) == []
-    assert keep(tmp_path, FIRST, ALWAYS)
-    assert not keep(tmp_path, FIRST, NOW)
-    assert keep(tmp_path, SECOND, NOW)
+    assert append_if_changed(tmp_path, FIRST, ALWAYS)
+    assert not append_if_changed(tmp_path, FIRST, NOW)
+    assert append_if_changed(tmp_path, SECOND, NOW)
     later = NOW + timedelta(seconds=1)
-    assert keep(tmp_path, FIRST, later)
+    assert append_if_changed(tmp_path, FIRST, later)
     assert read(tmp_path) == [
         Epoch(since=ALWAYS, market=FIRST),
         Epoch(since=NOW, market=SECOND),
@@ -31,11 +31,11 @@ def test_a_change_is_appended_and_the_same_is_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("torn", [b'{"since":"2026', b"\0\0", b"\xff"])
 def test_a_torn_line_is_skipped(tmp_path: Path, torn: bytes) -> None:
-    keep(tmp_path, FIRST, NOW)
+    append_if_changed(tmp_path, FIRST, NOW)
     with (tmp_path / RECORD).open("ab") as file:
         file.write(torn)
     assert read(tmp_path) == [Epoch(since=NOW, market=FIRST)]
-    keep(tmp_path, SECOND, NOW)
+    append_if_changed(tmp_path, SECOND, NOW)
     assert read(tmp_path) == [Epoch(since=NOW, market=FIRST), Epoch(since=NOW, market=SECOND)]
 
 

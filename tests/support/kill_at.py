@@ -95,7 +95,7 @@ class _Watched:
                 self._at()
             try:
                 yield awaited
-            except BaseException as error:  # noqa: BLE001 # a cancellation, say, is the call's to handle
+            except BaseException as error:  # noqa: BLE001 # the call itself handles it, for example a cancellation
                 thrown = error
             if suspended == self._suspension:
                 die()
@@ -161,7 +161,7 @@ def _fork(start: Start) -> int:
             arm(start.point)
         runpy.run_module(start.service, run_name="__main__")
         code = 0
-    except Exception:  # noqa: BLE001 # any error belongs into the output
+    except Exception:  # noqa: BLE001 # any error belongs in the output
         traceback.print_exc()
     finally:
         sys.stderr.flush()

@@ -41,7 +41,7 @@ from wire.subjects import Rpc
 T = TypeVar("T")
 
 
-class Line:
+class FaultyLink:
     """The makers' link to other services: records every request, and loses or refuses those that the test chooses.
 
     Attributes:
@@ -131,7 +131,7 @@ class Marketplace:
         health = Health("maker", "nats", "positions", "market", "switch")
         connection = Connection(self.broker.url, "maker", health)
         maker = Maker(
-            MakerSettings(market=self.market, stack=Stack(), **settings),  # type: ignore[arg-type] # numbers all
+            MakerSettings(market=self.market, stack=Stack(), **settings),  # type: ignore[arg-type] # all are numbers
             connection,
             health,
             utc_now,

@@ -32,7 +32,7 @@ async def quoted(desk: Desk, symbols: set[str], beyond: int = 0) -> dict[str, in
         found = {quote["symbol"]: quote["revision"] for quote in quotes if quote["revision"] > beyond}
         return found if found.keys() >= symbols else None
 
-    return await eventually(each, STACK_HANG, pause=0.1)  # type: ignore[return-value] # it is some
+    return await eventually(each, STACK_HANG, pause=0.1)  # type: ignore[return-value] # it is not None
 
 
 async def test_after_the_market_log_alone_was_restored_all_symbols_are_quoted(tmp_path: Path) -> None:
