@@ -48,7 +48,7 @@ async def resume(settings: StackSettings, scopes: Sequence[Scope]) -> int:
             async with asyncio.timeout(DEADLINE):
                 known = await _read(reading)
         except (Refused, TimeoutError) as error:
-            print(f"what is paused cannot be read: {_why(error)}", file=sys.stderr)
+            print(f"the pauses cannot be read: {_why(error)}", file=sys.stderr)
             return 1
         for symbol in scopes:
             if symbol is not None and known.definitions.listing(symbol) is None:
