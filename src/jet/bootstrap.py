@@ -111,8 +111,7 @@ class Bootstrap:
         follow: Follow = Tail,
         skip_damaged: bool = False,
     ) -> None:
-        """`skip_damaged`: begin without last messages that the broker cannot read, for a caller that looks for
-        damage."""
+        """`skip_damaged`: begin without the last messages that the broker cannot read."""
         self._follow = follow
         self._connection = connection
         self._stream = stream
@@ -122,7 +121,7 @@ class Bootstrap:
 
     @property
     def current(self) -> bool:
-        """True if the end of the stream was reached, and the broker has been heard from lately."""
+        """True if the end of the stream was reached, and the broker has been heard from recently."""
         return self._opened and self._tail.current
 
     @property
@@ -286,8 +285,10 @@ class MarketBootstrap(Bootstrap):
         return fills
 
     def _last_counted(self, messages: list[Message], *, is_all: bool) -> Message | None:
-        """Return the last message that counts. If these are not all, None unless two of them follow on from each
-        other."""
+        """Return the last message that counts, or None.
+
+        If the messages are not all of the subject, two that follow on from each other are needed to know.
+        """
         readable = [(message, fills) for message in messages if (fills := self._fills(message.subject, message.data))]
         number = 0
         if not is_all:
@@ -303,8 +304,10 @@ class MarketBootstrap(Bootstrap):
         return counted
 
     async def _follows_on(self, last: Message) -> bool:
-        """True if the fills follow on from those that they were appended after; False also if that is not quickly
-        found."""
+        """True if the fills follow on from those that they were appended after.
+
+        False also if that takes more than `MAX_STEPS` steps back to find out.
+        """
         if self._is_applied(last):
             return True
         fills = self._fills(last.subject, last.data)
@@ -327,8 +330,7 @@ class MarketBootstrap(Bootstrap):
         return False
 
     def _is_applied(self, last: Message) -> bool:
-        """True if a position was published whose last fill is the last one of this message: a ledger has applied it
-        all."""
+        """True if a published position ends with the last fill of this message: a ledger has applied all of it."""
         position = self._positions.get(subjects.last_token(last.subject))
         if position is None:
             return False

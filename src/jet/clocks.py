@@ -100,8 +100,10 @@ class Estimate:
         return self._base + timedelta(seconds=self._broker_time)
 
     def uncertainty(self, now: float) -> float:
-        """Return by how many seconds `time` may be wrong: half the range, and how far it is ahead to avoid going
-        back."""
+        """Return by how many seconds `time` may be wrong.
+
+        That is half the range, and the lead over its middle while `time` waits for a broker that was set back.
+        """
         if self.compared is None:
             return math.inf
         possible = (self._high - self._low) / 2 + DRIFT * (now - self.compared)

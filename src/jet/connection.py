@@ -235,7 +235,7 @@ class Connection:
             headers: its headers.
             resend_after: seconds without a reply after which the identical message is resent; further resends follow
                 at growing intervals, as far as the retry budget of all calls allows (`jet.retry_budget`).
-            is_reply: returns whether a message is a reply to this request; other messages are ignored.
+            is_reply: returns True for a reply to this request; other messages are ignored. None accepts any message.
             packed: the responder understands packs (`jet.packs`).
 
         Raises:

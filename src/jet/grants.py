@@ -37,8 +37,7 @@ INBOXES = "_INBOX"
 """The prefix of all inboxes."""
 
 CROSS_ACCOUNT_REPLIES = "_R_"
-"""The prefix of the reply subjects that the server makes for requests from another account, in place of their
-inboxes."""
+"""The prefix of the reply subjects with which the server replaces the inboxes of requests from another account."""
 
 SERVICES_ACCOUNT = "QUOTESTREAM"
 """The account of the services, which has the streams."""

@@ -56,8 +56,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Append only if `sequence` is the last one: of the messages on `filter`, or of the whole stream if that is
-    None."""
+    """Append only if `sequence` is the last one: on `filter`, or in the whole stream if that is None."""
 
     sequence: int
     filter: str | None = None
@@ -222,7 +221,7 @@ async def last_sequence(connection: Connection, stream: str, subject_filter: str
     """Ask the stream's leader for the sequence of the last message on a filter; 0 if there is none.
 
     A leader that is cut off from the other servers keeps answering for some 20 s, while another one leads. So it is
-    believed only if it has heard from a majority so lately that no other leader can have been elected.
+    believed only if it has heard from a majority so recently that no other leader can have been elected.
 
     Raises:
         Refused: UNAVAILABLE: the broker did not answer, or its leader may be deposed.

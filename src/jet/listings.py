@@ -51,7 +51,7 @@ class Listings:
     Attributes:
         definitions: the fold of the bucket.
         known: the listings, by symbol.
-        current: the end of the bucket was reached, and the broker has been heard from lately.
+        current: the end of the bucket was reached, and the broker has been heard from recently.
         differs: how the defined terms differ from those that this process was started with and cannot change; empty if
             they do not. A process whose terms differ must decide nothing.
     """

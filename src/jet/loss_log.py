@@ -25,7 +25,7 @@ class LossLog:
 
     Attributes:
         latches: the fold.
-        current: the end of the bucket was reached, and the broker has been heard from lately.
+        current: the end of the bucket was reached, and the broker has been heard from recently.
     """
 
     def __init__(

@@ -150,7 +150,7 @@ class Reader:
     """One follower of one stream; used like `jet.tail.Tail`, with one filter or with all subjects of the stream.
 
     Attributes:
-        current: the end of the stream was reached, and the broker has been heard from lately.
+        current: the end of the stream was reached, and the broker has been heard from recently.
         sequence: the stream sequence of the last message yielded; 0 before any.
         reached: the stream sequence up to which every message that still existed was yielded.
         damage: what the broker does not deliver, and where to read how to repair it; empty if nothing.

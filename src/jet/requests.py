@@ -46,8 +46,8 @@ class _Pending:
     Attributes:
         reply: its reply, once it has arrived.
         subject: the subject of the request.
-        is_reply: whether a message is a reply to this request; None if every message is.
-        may_have_arrived: it may have reached a service, so "no responders" proves nothing any more.
+        is_reply: returns True for a reply to this request; None accepts any message.
+        may_have_arrived: it may have reached a service, so a later "no responders" proves nothing.
         packed_with: the other requests of its pack, which also fail if there are no responders.
     """
 

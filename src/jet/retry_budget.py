@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-FIRST = 0.3
+FIRST_PAUSE = 0.3
 """Seconds without a reply after which the identical request is resent."""
 
 GROWTH = 1.5

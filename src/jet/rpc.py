@@ -3,7 +3,8 @@
 Any live instance may reply, because the instances of a service share a queue group. Every request is idempotent by an
 id that it carries, so a caller that got no reply resends the identical request. `call` does so itself while it waits:
 until the broker has noticed that an instance is paused or cut off, it keeps delivering requests to it, and the next
-copy may reach another one. An instance answers the copies of a request that it receives once (`jet.single_flight`).
+copy may reach another one. If an instance receives several copies of a request, it handles the request once
+(`jet.single_flight`).
 
 A refusal travels as a problem detail, and is raised at the caller. Headers state which trace a request is part of
 (`traceparent`), but nothing of its content. A reply states in a header which request it answers. A reply to another
@@ -151,7 +152,7 @@ def asker() -> str:
 
 
 Around = Callable[[str, Mapping[str, str] | None], AbstractContextManager[object]]
-"""Returns a context manager in which a request is handled, given its subject and headers."""
+"""Makes the context manager in which a request is handled, from its subject and headers."""
 
 
 def _nothing(subject: str, headers: Mapping[str, str] | None) -> AbstractContextManager[object]:  # noqa: ARG001 # an Around
@@ -180,12 +181,12 @@ async def call(
             payload,
             timeout=timeout,
             headers=headers or None,
-            resend_after=retry_budget.FIRST,
+            resend_after=retry_budget.FIRST_PAUSE,
             is_reply=pending.take,
             packed=True,
         )
     except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
-        raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
+        raise Refused(Refusal.UNAVAILABLE, f"no instance answers {subject}: {error!r}") from error
     except (nats_errors.Error, TimeoutError) as error:
         raise Refused(Refusal.OUTCOME_UNKNOWN, f"no answer on {subject} within {timeout} s") from error
     match pending.answer:
@@ -353,13 +354,13 @@ def _headers(subject: str, request: bytes, answer: Answer) -> dict[str, str]:
 
 
 @cache
-def _entry(kind: type[msgspec.Struct]) -> StrictDecoder[msgspec.Struct]:
+def _decoder_of(kind: type[msgspec.Struct]) -> StrictDecoder[msgspec.Struct]:
     return StrictDecoder(kind)
 
 
 async def _handle(handler: Handler, data: bytes) -> msgspec.Struct:
     try:
-        request = _entry(handler.request).decode(data)
+        request = _decoder_of(handler.request).decode(data)
     except msgspec.ValidationError as error:
         raise Refused(Refusal.INVALID_FIELD, str(error)) from error
     except DECODE_ERRORS as error:

@@ -20,8 +20,7 @@ REPAIR_HINT = 'see "A damaged store" in docs/operations.md'
 
 
 class TailBroken(Exception):  # noqa: N818 # names what happened
-    """The stream no longer holds messages that were already yielded: it was purged or created again. A fold cannot
-    continue."""
+    """The stream no longer holds what was already yielded: it was purged or created again. A fold cannot continue."""
 
 
 class StreamEnd:

@@ -92,8 +92,7 @@ def _stream(shape: Shape, name: str, subject_list: list[str], **more: Any) -> di
 
 
 def _market(shape: Shape, shard: int) -> dict[str, Any]:
-    """The market log: complete and append-only. A full shard refuses appends instead of dropping the oldest
-    messages."""
+    """The market log: complete and append-only. A full shard refuses appends, and never drops old messages."""
     return _stream(
         shape,
         subjects.market_stream(shard),
@@ -143,8 +142,7 @@ def _projected(shape: Shape) -> dict[str, Any]:
 
 
 def _bucket(shape: Shape, bucket: str, **more: Any) -> dict[str, Any]:
-    """A key-value bucket that keeps the newest value of each key. A value may have a TTL; its expiry leaves a
-    marker."""
+    """A key-value bucket with the newest value of each key. A value may have a TTL, whose end leaves a marker."""
     return _stream(
         shape,
         subjects.bucket_stream(bucket),
@@ -164,8 +162,7 @@ def _bucket(shape: Shape, bucket: str, **more: Any) -> dict[str, Any]:
 
 
 def _instruments(shape: Shape) -> dict[str, Any]:
-    """The bucket of definitions. It keeps the last ones of each key, so that a quote can be judged by its own
-    revision."""
+    """The bucket of definitions. It keeps several of each key, so that a quote can be judged by its own revision."""
     return _stream(
         shape,
         subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET),

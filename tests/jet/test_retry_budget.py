@@ -2,12 +2,12 @@
 
 from itertools import islice
 
-from jet.retry_budget import BURST, EARNED, FIRST, RetryBudget, pauses
+from jet.retry_budget import BURST, EARNED, FIRST_PAUSE, RetryBudget, pauses
 
 
 def test_pauses_grow_from_the_first() -> None:
-    found = list(islice(pauses(FIRST), 5))
-    assert found[0] == FIRST
+    found = list(islice(pauses(FIRST_PAUSE), 5))
+    assert found[0] == FIRST_PAUSE
     assert found == sorted(set(found))
 
 

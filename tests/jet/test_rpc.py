@@ -113,7 +113,7 @@ async def test_a_request_that_reached_an_instance_that_is_gone_has_an_unknown_ou
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the request is resent, no instance is there: that proves nothing about what the first one did before."""
-    monkeypatch.setattr(retry_budget, "FIRST", 0.05)
+    monkeypatch.setattr(retry_budget, "FIRST_PAUSE", 0.05)
     async with broker.connect() as other, broker.connect() as caller:
 
         async def refusal() -> Refusal | None:
@@ -136,7 +136,7 @@ async def test_a_request_to_an_instance_that_does_not_answer_succeeds_at_another
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of the requests go to an instance that is paused; those that get no reply are resent."""
-    monkeypatch.setattr(retry_budget, "FIRST", 0.05)
+    monkeypatch.setattr(retry_budget, "FIRST_PAUSE", 0.05)
     stuck = 0
 
     async def no_answer(_: ReservationRequest) -> ReservationAnswer:
@@ -182,7 +182,7 @@ async def test_a_slow_request_does_not_delay_others(broker: Broker) -> None:
 async def test_a_request_that_is_resent_while_it_is_answered_is_handled_once(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry_budget, "FIRST", 0.02)
+    monkeypatch.setattr(retry_budget, "FIRST_PAUSE", 0.02)
     handled: list[ReservationRequest] = []
     release = asyncio.Event()
 
@@ -398,7 +398,7 @@ async def test_an_instance_that_does_not_know_packs_answers_the_resent_requests(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An older version, for example, while instances are replaced one by one."""
-    monkeypatch.setattr(retry_budget, "FIRST", 0.05)
+    monkeypatch.setattr(retry_budget, "FIRST_PAUSE", 0.05)
     async with broker.connect() as other, broker.connect() as caller:
 
         async def answer(message: Msg) -> None:
@@ -434,7 +434,7 @@ async def test_a_pack_of_a_reader_is_ignored_and_its_requests_are_answered_when_
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its parts are resent alone."""
-    monkeypatch.setattr(retry_budget, "FIRST", 0.05)
+    monkeypatch.setattr(retry_budget, "FIRST_PAUSE", 0.05)
     before = UNEXPECTED.labels("pack")._value.get()
     handler = rpc.Handler(SUBJECT, ReservationRequest, by_number, for_readers=True)  # type: ignore[arg-type] # any request
     async with broker.connect() as caller, broker.connect() as other:
