@@ -59,7 +59,7 @@ QUESTIONS = attacks.requests("AAA", 1)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("keys"), MARKET_QUOTE_TTL=2) as found:
+    with serving(tmp_path_factory.mktemp("keys"), MARKET_QUOTE_TTL=2, MARKET_MAX_QUOTE_TTL=2) as found:
         yield found
 
 
