@@ -37,7 +37,12 @@ EXCLUDED = {"/pause", "/resume", "/login", "/logout"}
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Four symbols with makers, without a flow of orders."""
     running = Stack(
-        tmp_path_factory.mktemp("hostile"), SYMBOLS, MARKET_QUOTE_TTL=6, MARKET_GRACE=0.5, LOADGEN_RATE=0.001
+        tmp_path_factory.mktemp("hostile"),
+        SYMBOLS,
+        MARKET_QUOTE_TTL=6,
+        MARKET_MAX_QUOTE_TTL=6,
+        MARKET_GRACE=0.5,
+        LOADGEN_RATE=0.001,
     )
     running.start()
     yield running
