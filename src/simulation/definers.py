@@ -42,27 +42,27 @@ class Definers:
 
 
 class Lifetimes:
-    """An operator that changes how long quotes live."""
+    """An operator that changes the lifetime of quotes."""
 
     def __init__(self, host: ClientProcess) -> None:
         self._host = host
         self._changing = False
 
     async def work(self) -> None:
-        """Change it until the process ends."""
+        """Change the lifetime until the process ends."""
         async for _ in self._host.every(self._host.system.plan.ttl_rate):
             if not self._changing:
                 self.change()
 
     def change(self) -> None:
-        """Make quotes that become active from now on live longer, or shorter."""
+        """Change the lifetime of quotes that become active from now on to half, once or twice the planned one."""
         quote_ttl = self._host.system.plan.quote_ttl * self._host.random.choice((0.5, 1.0, 2.0))
 
         def wanted(known: Definitions) -> list[Change]:
             return changes(known, replace(known.terms, quote_ttl=quote_ttl) if known.terms is not None else None, {})
 
         async def define(connection: Connection) -> None:
-            with contextlib.suppress(Refused, FieldError):  # as when a lagging replica has no terms yet
+            with contextlib.suppress(Refused, FieldError):  # for example, if a lagging replica has no terms yet
                 await definition_log.define(connection, wanted)
 
         def ended(_: Process, error: BaseException | None) -> None:

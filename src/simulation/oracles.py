@@ -197,7 +197,7 @@ class Monitor:
                 self._violation(f"{message.subject} #{message.seq} is not a valid definition: {why}")
             self._revisions.add(message.seq, now, key, message.data)
             if key == TERMS and self._definitions.terms is not None:
-                self.reservations.agreed(self._definitions.terms.quote_ttl, now)
+                self.reservations.terms_changed(self._definitions.terms.quote_ttl, now)
         elif stream.name == SWITCHES and message.subject != KEY:
             self.losses.stored(message, self._world.now)
         elif stream.name == SWITCHES:

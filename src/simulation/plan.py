@@ -86,7 +86,7 @@ STORMY = 0.15
 REDEFINING = 0.25
 """The share of short seeds in which instruments change."""
 
-LIVES = 0.15
+TTL_CHANGING = 0.15
 """The share of short seeds in which the lifetime of quotes changes."""
 
 FEEDING = 0.2
@@ -327,7 +327,7 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     if not is_long and defines.random() < REDEFINING:
         drawn["define_rate"] = _log_uniform(defines, 0.05, 5.0)
     lives = random.Random(f"{seed}/lives")
-    if not is_long and lives.random() < LIVES:
+    if not is_long and lives.random() < TTL_CHANGING:
         drawn["ttl_rate"] = _log_uniform(lives, 0.03, 0.5)
     refers = random.Random(f"{seed}/refer")
     if not is_long and refers.random() < FEEDING:

@@ -17,11 +17,11 @@ _records = msgspec.json.Decoder(list[ReservationRecord])
 _KEPT = 4
 """For how many of its lifetimes a reservation's record is kept here after it has expired."""
 
-_HEARD = timedelta(seconds=20)
-"""An exposure service that decides knows all terms that were defined longer ago than this."""
+_KNOWN_WITHIN = timedelta(seconds=20)
+"""Every exposure service that decides has read terms that were defined longer ago than this."""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_ALWAYS = datetime.max.replace(tzinfo=UTC) - _HEARD
+_ALWAYS = datetime.max.replace(tzinfo=UTC) - _KNOWN_WITHIN
 
 _UNUSED = timedelta(seconds=1)
 """The lifetime of a reservation that no quote uses: the default of `grant_ttl`."""
@@ -67,8 +67,8 @@ class ReservationOracle:
         self._holding: dict[str, ReservationRecord] = {}
         self._regranted: set[str] = set()  # granted more than once: a request meant for one grant may reach another
 
-    def agreed(self, quote_ttl: float, now: datetime) -> None:
-        """Note terms by which a quote lives for that many seconds."""
+    def terms_changed(self, quote_ttl: float, now: datetime) -> None:
+        """Note a change of the terms: from now on, a quote lives for `quote_ttl` seconds."""
         self._lifetimes = {lifetime: min(until, now) for lifetime, until in self._lifetimes.items()}
         self._lifetimes[timedelta(seconds=quote_ttl)] = _ALWAYS
 
@@ -113,7 +113,7 @@ class ReservationOracle:
         if changed:
             self._violation(f"{name} is changed: {', '.join(changed)}")
         if before.activated_at is None and after.activated_at is not None:
-            if self._lifetimes.get(after.expires_at - after.activated_at, _NEVER) + _HEARD < now:
+            if self._lifetimes.get(after.expires_at - after.activated_at, _NEVER) + _KNOWN_WITHIN < now:
                 self._violation(f"{name} is activated at {after.activated_at}, but expires at {after.expires_at}")
         elif after.expires_at != before.expires_at:
             self._violation(f"{name} expires at {after.expires_at}, not at {before.expires_at}")
