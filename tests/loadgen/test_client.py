@@ -102,8 +102,8 @@ async def test_after_a_timeout_the_identical_order_is_sent_again(
     async with at(exchange.url) as client_:
         outcome = await client_.submit(sent)
     assert (outcome.name, outcome.filled) == ("filled", 5)
-    assert exchange.received == [sent] * outcome.attempts
-    assert outcome.attempts >= 2
+    assert exchange.received == [sent] * len(exchange.received)
+    assert 2 <= len(exchange.received) <= outcome.attempts, "an attempt may end before it arrives"
 
 
 async def test_a_refusal_is_final(exchange: Any) -> None:
@@ -118,7 +118,7 @@ async def test_an_order_without_a_decision_is_given_up_as_unknown(exchange: Any)
         outcome = await client_.submit(order())
         assert client_.trouble == "answered 503: outcome-unknown"
     assert outcome.name == "unknown"
-    assert outcome.attempts == len(exchange.received) > 1
+    assert 1 < len(exchange.received) <= outcome.attempts
 
 
 async def test_an_order_that_was_never_sent_is_undelivered(nowhere: str) -> None:
