@@ -358,8 +358,9 @@ def of_numbers(count: int) -> list[str | None]:
 
 
 async def test_requests_of_the_same_moment_share_a_message_and_each_gets_its_own_answer(
-    broker: Broker,
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(retry_budget, "FIRST_PAUSE", HANG)  # nothing is resent, however slow the machine is
     async with serving(broker.connection, by_number), broker.connect() as caller:
         await eventually(lambda: served(caller))
         asked, answered = Copies(broker), Copies(broker)
