@@ -5,7 +5,7 @@ import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from unittest.mock import MagicMock
 
 import msgspec
@@ -29,6 +29,7 @@ import ui.trend
 import ui.unquoted
 import wire.definitions
 import wire.errors
+import wire.fields
 import wire.instruments
 import wire.orders
 import wire.positions
@@ -128,6 +129,28 @@ def test_the_table_of_a_message_has_exactly_its_fields_and_marks_the_optional_on
     assert [name for name, _ in rows] == [*([tag_field] if tag_field else []), *(field.name for field in fields)]
     optional = {name for name, kind in rows if "optional" in kind}
     assert optional == {field.name for field in fields if not field.required}
+
+
+FIELD_TYPES = {
+    name: getattr(wire.fields, name)
+    for name in re.findall(r"^\| ([A-Z]\w+) \|", sections(PROTOCOL)["Conventions"], flags=re.MULTILINE)
+}
+"""The types of fields that the document defines."""
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.__name__)
+def test_the_table_of_a_message_gives_each_field_the_type_that_its_struct_has(message: type[msgspec.Struct]) -> None:
+    """A field whose bounds differ from those of its documented type fails, too."""
+    hints = get_type_hints(message, include_extras=True)
+    rows = re.findall(r"^\| `(\w+)` \| (?:array of )?(\w*)", sections(PROTOCOL)[message.__name__], flags=re.MULTILINE)
+    documented = {field: kind for field, kind in rows if kind in FIELD_TYPES}
+    declared = {
+        field: name
+        for field, _ in rows
+        for name, kind in FIELD_TYPES.items()
+        if kind in (hints.get(field), *get_args(hints.get(field)))
+    }
+    assert documented == declared
 
 
 def examples() -> Iterator[tuple[str, str]]:
