@@ -1,10 +1,11 @@
 """I4, I5 and I6: each execution, compared with its quote and its order.
 
-The order of the log shows that a quote was active before a fill: the fill's exchange had read the activation, or its
-append would have failed. The fill's own time is the broker's as that exchange knew it, which may lag by half the grace,
-and the quote's `activated_at` may be by another exchange. So a fill is too early only if its time is before
-`activated_at`, and more than half the grace before the broker stored the activation. For the expiry no tolerance is
-needed: the fill's exchange compared it with the same time that it wrote into the fill.
+A fill is too early only if its time is before the quote's `activated_at` and also more than half the grace before the
+broker stored the activation. The reasons: the order of the log already shows that the quote was active before the fill,
+because the fill's exchange had read the activation, or its append would have failed. The fill's own time is the
+broker's as that exchange knew it, which may lag by half the grace, and `activated_at` may be another exchange's time.
+
+The expiry needs no such tolerance: the fill's exchange compared it with the same time that it wrote into the fill.
 
 A fill of `origin` "reported" was executed elsewhere and is only recorded here. If it names the symbol's latest quote,
 it takes from that quote and is checked against it. If it names any other, it changes the position and no quote.

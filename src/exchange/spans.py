@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class OrderSpans:
-    """The spans of one symbol's waiting orders, by order id. An order that is resent has one for each time."""
+    """The spans of one symbol's waiting orders.
+
+    An order that is resent while it waits begins another span, but only the first is found by the order's id.
+    """
 
     def __init__(self) -> None:
         self._spans: dict[str, Span] = {}

@@ -34,6 +34,9 @@ have changed since, only the newest of each symbol: a slow reader misses version
 is closed if the reader sends anything, or does not accept a frame within 5 seconds.
 """
 
+_NOT_A_TIME = "is not a time, such as 2026-01-05T09:30:00Z"
+_NEITHER_TIME_NOR_VERSION = "is neither a time, such as 2026-01-05T09:30:00Z, nor a version of a position"
+
 READERS = Gauge("ledger_stream_readers", "Readers connected to the stream")
 
 
@@ -103,7 +106,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
     async def get_positions(
         after: FromQuery[str | None] = None, as_of: FromQuery[str | None] = None
     ) -> Response[list[Position]]:
-        time = None if as_of is None else _time(as_of)
+        time = None if as_of is None else _time(as_of, _NOT_A_TIME)
         await ledger.confirm()
         if time is None:
             rows = [update.position for update in ledger.snapshot()]
@@ -124,7 +127,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
     )
     async def get_position(symbol: FromPath[str], as_of: FromQuery[str | None] = None) -> Position:
         known = check_path(symbol, Symbol, "symbol")
-        at = None if as_of is None else _number(as_of, "as_of") if as_of.isdecimal() else _time(as_of)
+        at = None if as_of is None else _number(as_of, "as_of") if as_of.isdecimal() else _time(as_of, _NEITHER_TIME_NOR_VERSION)
         await ledger.confirm(known)
         return ledger.position(known) if at is None else await ledger.position_as_of(known, at)
 
@@ -156,13 +159,17 @@ def _number(text: str, field: str) -> int:
         raise Refused(Refusal.INVALID_FIELD, "is not the number of a fill", field=field) from error
 
 
-def _time(text: str) -> datetime:
+def _time(text: str, otherwise: str) -> datetime:
+    """Return the time that `as_of` names.
+
+    Raises:
+        Refused: INVALID_FIELD, with `otherwise` as its detail.
+    """
     try:
         time = msgspec.convert(text, Time)
         check_time("as_of", time)
     except (msgspec.ValidationError, FieldError) as error:
-        detail = "is neither a time, such as 2026-01-05T09:30:00Z, nor a version of a position"
-        raise Refused(Refusal.INVALID_FIELD, detail, field="as_of") from error
+        raise Refused(Refusal.INVALID_FIELD, otherwise, field="as_of") from error
     return time
 
 

@@ -12,5 +12,5 @@ def nanoseconds(time: datetime) -> int:
 
 
 def isoformat(nanoseconds: int) -> str:
-    """Return a time in nanoseconds since the epoch as text, as in the broker's JSON."""
+    """Format a time, given in nanoseconds since the epoch, as the broker's JSON does."""
     return (_EPOCH + timedelta(microseconds=nanoseconds // 1000)).isoformat().replace("+00:00", "Z")

@@ -102,7 +102,7 @@ async def _define(settings: StackSettings, decide: definition_log.Decide) -> int
 
 
 def _done(done: Sequence[Change]) -> int:
-    print(f"{len(done)} keys defined" if done else "nothing to change")
+    print(f"{len(done)} {'key' if len(done) == 1 else 'keys'} defined" if done else "nothing to change")
     return 0
 
 

@@ -6,7 +6,7 @@ from process import durable
 from process.settings import SettingsError
 from stack.settings import StackSettings
 from web.roles import Role
-from web.tokens import TokensError, read
+from web.tokens import TokensError, read_lines
 
 FOLDER = "tokens"
 """The folder's name in the data folder, unless QS_STACK_TOKENS names another."""
@@ -24,7 +24,7 @@ def make(settings: StackSettings, change: Role | None) -> int:
     try:
         durable.make_folder(folder)
         for role in Role:
-            known = [line.text for line in read(folder / role)]
+            known = [line.text for line in read_lines(folder / role)]
             if role is change or not known:
                 fields = " ".join(known[0].split()[1:]) if known else ""
                 tokens = [f"{secrets.token_urlsafe(32)} {fields}".strip(), *known[:1]]

@@ -94,7 +94,7 @@ def routes(service: UiService) -> list[ControllerRouterHandler]:
     async def stream(socket: WebSocket[Any, Any, Any]) -> None:
         await streaming.stream(socket, service.frames(), CLIENTS)
 
-    # Not in the schema: the audit describes the story.
+    # Not in the schema: recorded/story.py describes the story.
     @get("/explain/{quote_id:str}", include_in_schema=False)
     async def get_story(quote_id: FromPath[str]) -> Response[bytes]:
         story = await service.explainer.story(check_path(quote_id, Id, "quote_id"))

@@ -18,8 +18,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         target: the process it was injected into.
         what: what was done to that process.
         began: when.
-        ready_after: seconds from the fault's end until the process was ready; None while it is not.
-        ready_at: when that was.
+        ready_at: when the process was ready again; None while it is not.
+        ready_after: seconds from the fault's end until `ready_at`.
         trading_after: seconds from the fault's end until an order was filled; None while none is.
     """
 

@@ -23,7 +23,10 @@ R = TypeVar("R", bound=_Row)
 
 
 def page(path: str, rows: Iterable[R], after: str | None = None) -> tuple[list[R], Mapping[str, str]]:
-    """Return the rows of the symbols after `after`, by name, and the headers of the response to GET `path`."""
+    """Return the rows of the symbols after `after`, by name, and the headers of the response to GET `path`.
+
+    `path` includes the query of the request, except `after`.
+    """
     rest = sorted((row for row in rows if after is None or row.symbol > after), key=lambda row: row.symbol)
     shown = rest[:PAGE_SIZE]
     return shown, {} if len(rest) == len(shown) else link(path, shown[-1].symbol)

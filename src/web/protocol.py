@@ -30,7 +30,8 @@ class HttpProtocol(asyncio.Protocol):
     """One HTTP connection.
 
     Attributes:
-        waiting_since: the time of the check at which it began to wait for its client, if it does.
+        waiting_since: when `check` first saw it waiting for its client, by the event loop's clock; meaningless while it
+            waits for no client.
     """
 
     def __init__(self, server: "Server") -> None:

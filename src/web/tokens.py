@@ -3,9 +3,9 @@
 A file is named after its role, has mode 0600 and contains one token per line. A token has the roles of all files that
 contain it. Our own clients send the first token of a file; the others are valid as well, so tokens can be replaced
 while everything runs. After the token, a line may contain `name=`, its owner; `expires=`, when it expires (RFC 3339);
-and `rate=`, how many requests per second that change something each service accepts with it, which is also the largest
-burst. Changes in the folder take effect within a second. An invalid change is logged, and the previous tokens stay
-valid until it is corrected.
+and `rate=`, the most requests per second that each service accepts with this token if they change something, and the
+largest burst of them. Changes in the folder take effect within a second. An invalid change is logged, and the previous
+tokens stay valid until it is corrected.
 
 Tokens are looked up by digest. A client cannot choose a digest near a known one, so the duration of a look-up reveals
 nothing. Neither a token nor its digest is ever revealed.
@@ -180,7 +180,7 @@ class TokenFile:
         self._changed = -1
         self._checked_at = -RELOAD_INTERVAL
         self._token = ""
-        if not lines(file):
+        if not tokens_of(file):
             raise TokensError(f"{file}: contains no token")
 
     def __call__(self) -> str:
@@ -191,18 +191,18 @@ class TokenFile:
             with suppress(OSError, TokensError):
                 changed = self._file.stat().st_mtime_ns
                 if changed != self._changed:
-                    self._token = next(iter(lines(self._file)), self._token)
+                    self._token = next(iter(tokens_of(self._file)), self._token)
                     self._changed = changed
         return self._token
 
 
-def lines(file: Path) -> list[str]:
-    """Return the tokens of a file; none if it does not exist. Raises what `read` raises."""
-    return [line.token for line in read(file)]
+def tokens_of(file: Path) -> list[str]:
+    """Return the tokens of a file; none if it does not exist. Raises what `read_lines` raises."""
+    return [line.token for line in read_lines(file)]
 
 
-def read(file: Path) -> list[TokenLine]:
-    """Return the lines of a file; none if it does not exist.
+def read_lines(file: Path) -> list[TokenLine]:
+    """Return the lines of a file, without the empty ones; none if it does not exist.
 
     Raises:
         TokensError: the file cannot be read, is readable by others, or contains anything else.
@@ -210,16 +210,18 @@ def read(file: Path) -> list[TokenLine]:
     try:
         if file.stat().st_mode & 0o077:
             raise TokensError(f"{file}: others may read it; it must have mode 0600")
-        found = [text for text in file.read_text().splitlines() if text.strip()]
+        texts = file.read_text().splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise TokensError(f"{file}: {getattr(error, 'strerror', '') or 'is not text'}") from error
-    return [line for number, text in enumerate(found, start=1) for line in _parsed(file, number, text)]
+    return [
+        line for number, text in enumerate(texts, start=1) if text.strip() for line in _parsed(file, number, text)
+    ]
 
 
 def _parsed(file: Path, number: int, text: str) -> list[TokenLine]:
-    """Return the tokens of a line, which is usually one. The options apply to the last."""
+    """Return the tokens of a line (usually one). The options apply to the last."""
     tokens: list[str] = []
     options: dict[str, str] = {}
     for word in text.split():
@@ -230,7 +232,7 @@ def _parsed(file: Path, number: int, text: str) -> list[TokenLine]:
             tokens.append(word)
         else:
             raise TokensError(
-                f"{file}: token {number} is not 32 to 200 of A-Z a-z 0-9 . _ ~ + / = -; "
+                f"{file}: line {number}: a token is 32 to 200 of A-Z a-z 0-9 . _ ~ + / = -; "
                 f"delete the file, and `{COMMAND} tokens` creates it with a new token"
             )
     try:
@@ -256,7 +258,7 @@ def _read(folder: Path) -> dict[bytes, Bearer]:
         raise TokensError(f"{folder}: no such folder")
     found: dict[bytes, Bearer] = {}
     for role in Role:
-        for line in read(folder / role):
+        for line in read_lines(folder / role):
             bearer = found.setdefault(line.token.encode(), Bearer(NOBODY, ""))
             bearer.roles |= {role}
             bearer.name = line.name or bearer.name or str(role)

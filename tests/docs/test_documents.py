@@ -153,6 +153,12 @@ def test_the_table_of_a_message_gives_each_field_the_type_that_its_struct_has(me
     assert documented == declared
 
 
+@pytest.mark.parametrize("struct", SPECIFIED.values(), ids=SPECIFIED.keys())
+def test_a_table_of_fields_names_only_types_that_the_document_defines(struct: type[msgspec.Struct]) -> None:
+    rows = re.findall(r"^\| `\w+` \| (?:array of )?([A-Z]\w*)", sections(PROTOCOL)[struct.__name__], flags=re.MULTILINE)
+    assert set(rows) <= FIELD_TYPES.keys()
+
+
 def examples() -> Iterator[tuple[str, str]]:
     """Yield each labelled block: the type of which it is an example, and its JSON."""
     yield from re.findall(r"^<!-- example: (.+?) -->\n```json\n(.*?)^```$", PROTOCOL, flags=re.MULTILINE | re.DOTALL)

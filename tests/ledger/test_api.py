@@ -300,6 +300,14 @@ async def test_an_invalid_parameter_is_refused_by_name(
     assert (response.status_code, response.json().get("field")) == (status, field), response.text
 
 
+@pytest.mark.usefixtures("recorded")
+async def test_a_version_is_offered_only_where_it_is_accepted(client: httpx.AsyncClient) -> None:
+    every = (await client.get("/positions?as_of=7")).json()["detail"]
+    one = (await client.get("/positions/AAA?as_of=yesterday")).json()["detail"]
+    assert "version" not in every
+    assert "version" in one
+
+
 # --- the websocket ------------------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,7 @@ async def test_a_definition_made_after_the_diff_is_not_overwritten(
         assert ((await defined(operator)).quote_size, (await defined(operator)).min_spread) == (7, 3)
 
         assert await instruments.set_symbol(settings, "AAA", ["reference_price=101.00"]) == 0
+        assert "\n1 key defined\n" in capsys.readouterr().out
         changed = await defined(operator)
         assert (changed.reference_price, changed.quote_size, changed.min_spread) == (Decimal("101.00"), 7, 3)
 
@@ -93,7 +94,7 @@ async def test_a_definition_made_during_apply_is_not_overwritten(
         now = revision + (1 if nothing else 2)
         assert f"`revision` is {now}: something was defined since {revision if nothing else now - 1}" in printed.err
         assert ("market was defined, and the rest was not" in printed.err) is not nothing
-        assert "keys defined" not in printed.out
+        assert " defined" not in printed.out
         assert ((await defined(operator)).quote_size, (await defined(operator)).min_spread) == (7, 3)
         terms = (await definition_log.read(operator)).terms
         assert terms is not None

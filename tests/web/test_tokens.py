@@ -132,6 +132,13 @@ def test_a_line_with_an_invalid_option_is_refused(folder: Path, option: str) -> 
         Tokens(folder)
 
 
+@pytest.mark.parametrize("invalid", [f"{NEW} rate=0", "short"])
+def test_an_invalid_line_is_named_by_its_number_in_the_file_empty_lines_included(folder: Path, invalid: str) -> None:
+    write_tokens(folder, Role.MAKER, token_of(Role.MAKER), "", "  ", invalid)
+    with pytest.raises(TokensError, match="line 4: "):
+        Tokens(folder)
+
+
 @pytest.mark.parametrize(("per_second", "seconds"), [(1000.0, 1), (2.0, 1), (1.0, 1), (0.5, 2), (0.1, 10)])
 def test_a_rate_limit_tells_when_the_next_request_is_permitted(per_second: float, seconds: int) -> None:
     rate = RateLimit(per_second)
