@@ -45,12 +45,15 @@ cut: all connections end. Another fault of one service is clock: its clock is wr
 
 Faults of a cluster of NATS servers: leader-kill and leader-pause: a kill or pause of the server that leads a stream at
 that moment. cluster-kill: SIGKILL of all servers at once. store-lost: a server is killed and loses its whole store.
-partition: a server is cut off from the other servers, but not from its clients."""
+partition: a server is cut off from the other servers, but not from its clients.
+
+A new kind joins `DEFAULT_KINDS`, so it changes, for every seed, the schedule of a run that names no kinds."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 DEFAULT_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "clock")
-"""The kinds of a run that names none. Clocks are excluded because libfaketime makes reading the time slow."""
+"""The kinds of a run that names none. To repeat the schedule of a run from before a kind was added, name the kinds that
+there were, with `--only`. Clocks are excluded because libfaketime makes reading the time slow."""
 
 CLUSTER_KINDS: tuple[Kind, ...] = ("leader-kill", "leader-pause", "cluster-kill", "store-lost", "partition")
 

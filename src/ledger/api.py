@@ -35,7 +35,7 @@ is closed if the reader sends anything, or does not accept a frame within 5 seco
 """
 
 _NOT_A_TIME = "is not a time, such as 2026-01-05T09:30:00Z"
-_NEITHER_TIME_NOR_VERSION = "is neither a time, such as 2026-01-05T09:30:00Z, nor a version of a position"
+_NOT_A_TIME_OR_VERSION = "is neither a time, such as 2026-01-05T09:30:00Z, nor a version of a position"
 
 READERS = Gauge("ledger_stream_readers", "Readers connected to the stream")
 
@@ -127,7 +127,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
     )
     async def get_position(symbol: FromPath[str], as_of: FromQuery[str | None] = None) -> Position:
         known = check_path(symbol, Symbol, "symbol")
-        at = None if as_of is None else _number(as_of, "as_of") if as_of.isdecimal() else _time(as_of, _NEITHER_TIME_NOR_VERSION)
+        at = None if as_of is None else _version_or_time(as_of)
         await ledger.confirm(known)
         return ledger.position(known) if at is None else await ledger.position_as_of(known, at)
 
@@ -157,6 +157,10 @@ def _number(text: str, field: str) -> int:
         return msgspec.convert(text, Version, strict=False)
     except msgspec.ValidationError as error:
         raise Refused(Refusal.INVALID_FIELD, "is not the number of a fill", field=field) from error
+
+
+def _version_or_time(text: str) -> int | datetime:
+    return _number(text, "as_of") if text.isdecimal() else _time(text, _NOT_A_TIME_OR_VERSION)
 
 
 def _time(text: str, otherwise: str) -> datetime:

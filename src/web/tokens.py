@@ -215,9 +215,7 @@ def read_lines(file: Path) -> list[TokenLine]:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise TokensError(f"{file}: {getattr(error, 'strerror', '') or 'is not text'}") from error
-    return [
-        line for number, text in enumerate(texts, start=1) if text.strip() for line in _parsed(file, number, text)
-    ]
+    return [line for number, text in enumerate(texts, start=1) if text.strip() for line in _parsed(file, number, text)]
 
 
 def _parsed(file: Path, number: int, text: str) -> list[TokenLine]:
