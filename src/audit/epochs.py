@@ -63,7 +63,7 @@ def in_force(recorded: Sequence[Epoch], current: Market) -> list[InForce]:
 
 def _lifetime(market: Market) -> timedelta:
     """Return how long a grant under these settings may live."""
-    return market.longest_quote + timedelta(seconds=market.grace)
+    return timedelta(seconds=market.reservation_life)
 
 
 class _Counted(Findings):

@@ -40,7 +40,7 @@ class Reserved(Check):
         """Take what quotes are compared with.
 
         Args:
-            lifetime: of a quote, where `revisions` do not have it.
+            lifetime: the longest of a quote, where `revisions` do not state it.
             grace: more than exposure's time may be ahead of the broker's. A quote becomes active when the broker stores
                 it; the exchange's `activated_at` is not used, because it is by a third clock.
             reservations: the content of exposure's log.

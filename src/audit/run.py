@@ -136,7 +136,7 @@ def _checks(
 
     A check for which a setting is only a tolerance uses the most generous value that was ever in force.
     """
-    lifetime = max(epoch.market.quote_lifetime for epoch in epochs)
+    lifetime = timedelta(seconds=max(epoch.market.max_quote_ttl for epoch in epochs))
     grace = timedelta(seconds=max(epoch.market.grace for epoch in epochs))
     window = timedelta(seconds=min(epoch.market.id_window for epoch in epochs))
     known_from = next((epoch.since for epoch in epochs if epoch.counts < epoch.until), END)

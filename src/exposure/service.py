@@ -95,7 +95,7 @@ class ExposureService:
             market.quote_lifetime,
             timedelta(seconds=market.grace),
             market.symbols,
-            longest=market.longest_quote,
+            longest=timedelta(seconds=market.max_quote_ttl),
             grant_ttl=timedelta(seconds=settings.grant_ttl),
         )
         self._connection = connection

@@ -110,11 +110,6 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return timedelta(seconds=self.quote_ttl)
 
     @property
-    def longest_quote(self) -> timedelta:
-        """The longest that a quote may live, whatever the bucket `instruments` defines."""
-        return timedelta(seconds=self.max_quote_ttl)
-
-    @property
     def reservation_life(self) -> float:
         """How long a reservation can count, in seconds: the longest lifetime of a quote plus the grace."""
         return self.max_quote_ttl + self.grace

@@ -16,7 +16,7 @@ from wire.definitions import KEPT, Terms, definition, in_force, listing_of, symb
 from wire.instruments import Instrument, Listing
 from wire.references import REFERENCES, Reference
 
-HEARD = timedelta(seconds=60)
+TERMS_LAG = timedelta(seconds=60)
 """An exposure service that decides knows all terms that were defined longer ago than this."""
 
 
@@ -148,9 +148,11 @@ class Revisions:
         return most
 
     def quote_ttl(self, time: datetime) -> timedelta | None:
-        """The longest lifetime that a quote activated at that time may have: `quote_ttl` then, or up to `HEARD`
+        """The longest lifetime that a quote activated at that time may have: `quote_ttl` then, or up to `TERMS_LAG`
         before. None if no terms were in force."""
-        lives = [each.terms.quote_ttl for each, until in self._until(time) if until is None or until + HEARD >= time]
+        lives = [
+            each.terms.quote_ttl for each, until in self._until(time) if until is None or until + TERMS_LAG >= time
+        ]
         return timedelta(seconds=max(lives)) if lives else None
 
     def _until(self, time: datetime) -> Iterator[tuple[_TermsRevision, datetime | None]]:
