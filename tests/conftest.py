@@ -2,6 +2,7 @@
 
 import ast
 import gc
+import os
 import signal
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from support.broker import Broker, NatsServer, clean_broker, fresh_broker, stop_
 from support.builders import market
 from support.clock import ManualClock
 from support.console import pytest_sessionstart, pytest_unconfigure
+from support.memory import keep_files_in_memory
 
 __all__ = ["pytest_sessionstart", "pytest_unconfigure"]
 
@@ -50,7 +52,10 @@ ast.parse = _parse_at_once
 
 
 def pytest_configure() -> None:
-    """Restore SIGINT, which shells ignore for background jobs: the processes that tests start would inherit that."""
+    """Choose where temporary files are. Restore SIGINT, which shells ignore for background jobs: the processes that
+    tests start would inherit that.
+    """
+    keep_files_in_memory(os.environ)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
