@@ -20,6 +20,7 @@ from jet import api, journal, topology
 from jet.connection import Connection
 from process.health import Health
 from process.settings import Market
+from stack import process_tree
 from stack.ports import free_port
 from support.waiting import HANG, eventually
 from wire import subjects
@@ -58,7 +59,12 @@ class NatsServer:
     def start(self, patience: float = HANG) -> None:
         """Start, and wait until it listens."""
         log = (self.folder / "nats.log").open("ab")
-        self._process = subprocess.Popen([nats_server_binary(), "-c", str(self._config)], stdout=log, stderr=log)
+        self._process = subprocess.Popen(
+            [nats_server_binary(), "-c", str(self._config)],
+            stdout=log,
+            stderr=log,
+            preexec_fn=process_tree.die_with_parent,
+        )
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             try:

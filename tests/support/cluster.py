@@ -10,7 +10,7 @@ import msgspec
 from jet import api
 from jet.connection import Connection
 from jet.grants import Grant
-from stack import keys
+from stack import keys, process_tree
 from stack.programs import Program, programs
 from stack.settings import read
 from support.broker import free_port
@@ -63,7 +63,9 @@ class NatsCluster:
         for name in names or self.names:
             with (self._folder / f"{name}.log").open("ab") as log:
                 command = self._programs[name].command
-                self._running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
+                self._running[name] = subprocess.Popen(
+                    command, stdout=log, stderr=log, env=dict(os.environ), preexec_fn=process_tree.die_with_parent
+                )
 
     def kill(self, *names: str) -> None:
         """Kill servers, as a crash would; by default all."""

@@ -16,6 +16,7 @@ import pytest
 from nats.aio.client import Client
 
 from jet.grants import inbox
+from stack import process_tree
 from stack.instances import PORT_STEP
 from stack.lock import is_up
 from stack.settings import StackSettings, read
@@ -58,7 +59,13 @@ class Up:
         self._output = Path(environ["QS_STACK_DATA_DIR"]).with_suffix(".output")
         with self._output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", command], cwd=ROOT, env=environ, stdout=file, stderr=file, start_new_session=True
+                [sys.executable, "-c", command],
+                cwd=ROOT,
+                env=environ,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=process_tree.die_with_parent,
             )
 
     @property

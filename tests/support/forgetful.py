@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stack import process_tree
 from support.waiting import HANG
 
 _DETACH = 2
@@ -58,7 +59,11 @@ class Power:
         """Mount it, with the durable content."""
         self._is_cut = False
         arguments = [str(self._live), str(self._durable), str(self.folder)]
-        self._process = subprocess.Popen([sys.executable, "-m", "support.forgetful", *arguments], cwd=_TESTS)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "support.forgetful", *arguments],
+            cwd=_TESTS,
+            preexec_fn=process_tree.die_with_parent,  # SIGTERM, at which it unmounts
+        )
         deadline = time.monotonic() + HANG
         while not os.path.ismount(self.folder):
             if time.monotonic() > deadline or self._process.poll() is not None:

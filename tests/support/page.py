@@ -23,6 +23,7 @@ from jet.switch_log import KEY, STREAM
 from process.clock import Clock, utc_now
 from process.health import Health
 from process.settings import Stack
+from stack import process_tree
 from support.access import auth_headers
 from support.broker import Broker, free_port, store
 from support.builders import fill, position_update, quote_activated, recorded_fill
@@ -226,7 +227,13 @@ class PageProcess:
 
     def _launch(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen([sys.executable, "-m", "ui"], env=self._environ, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ui"],
+                env=self._environ,
+                stdout=log,
+                stderr=log,
+                preexec_fn=process_tree.die_with_parent,
+            )
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal: SIGSTOP pauses, SIGCONT resumes."""

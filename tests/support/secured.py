@@ -15,7 +15,7 @@ from jet import topology
 from jet.connection import Connection
 from jet.grants import Grant, inbox
 from process.health import Health
-from stack import keys
+from stack import keys, process_tree
 from stack.programs import programs
 from stack.settings import StackSettings, read
 from support.broker import PatientConnection, free_port, shape_of
@@ -88,7 +88,9 @@ def serving(folder: Path, more: Sequence[Grant] = (), **variables: object) -> It
     )
     keys.make(settings, more)
     with (folder / "nats.log").open("wb") as log:
-        process = subprocess.Popen(programs(settings)[0].command, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            programs(settings)[0].command, stdout=log, stderr=log, preexec_fn=process_tree.die_with_parent
+        )
     try:
         found = Server(settings)
         asyncio.run(_prepare(found))

@@ -21,6 +21,7 @@ from jet import api
 from jet.connection import Connection
 from process import tls
 from process.health import Health
+from stack import process_tree
 from stack.isolated_env import environment
 from stack.settings import DEFAULT_PORTS, read
 from support.broker import PatientConnection
@@ -57,7 +58,11 @@ class Stack:
         """Start everything, and wait until every service is ready."""
         with (self.folder / "up.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "stack", "up"], env=self.environ, stdout=log, stderr=log
+                [sys.executable, "-m", "stack", "up"],
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                preexec_fn=process_tree.die_with_parent,
             )
         deadline = time.monotonic() + STACK_HANG
         waiting = dict(self.ports)
