@@ -10,6 +10,8 @@ import time
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
+from signal import SIG_DFL, SIGINT, signal
+from threading import Event
 
 import httpx
 
@@ -47,13 +49,13 @@ def quote(symbol: str, bid: Decimal, offer: Decimal, version: int, attempt: int)
 
 
 symbol, mid, tick, version, attempt, next_at = sys.argv[1], Decimal(sys.argv[2]), Decimal(sys.argv[3]), -1, 0, 0.0
-with suppress(KeyboardInterrupt):
-    while True:
-        position = call("GET", "LEDGER", f"/positions/{symbol}")
-        if position["position_version"] > version:
-            version, attempt, next_at = position["position_version"], 0, 0.0
-        if time.monotonic() >= next_at:
-            attempt, fair = attempt + 1, mid - tick * position["net_quantity"]
-            next_at = time.monotonic() + quote(symbol, fair - 5 * tick, fair + 5 * tick, version, attempt)
-        time.sleep(0.05)
+stopped = Event()  # checked between requests: a quote that is still on its way could not be withdrawn
+signal(SIGINT, lambda *_: (stopped.set(), signal(SIGINT, SIG_DFL)))
+while not stopped.wait(0.05):
+    position = call("GET", "LEDGER", f"/positions/{symbol}")
+    if position["position_version"] > version:
+        version, attempt, next_at = position["position_version"], 0, 0.0
+    if time.monotonic() >= next_at:
+        attempt, fair = attempt + 1, mid - tick * position["net_quantity"]
+        next_at = time.monotonic() + quote(symbol, fair - 5 * tick, fair + 5 * tick, version, attempt)
 call("DELETE", "EXCHANGE", f"/quotes/{symbol}?quote_id=example-{symbol}-v{version}-a{attempt}")
