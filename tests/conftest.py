@@ -24,8 +24,9 @@ from support.memory import keep_files_in_memory
 
 __all__ = ["pytest_sessionstart", "pytest_unconfigure"]
 
-# Hypothesis limits wall time by default: 200 ms per example, and a minimum speed of generating them.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Hypothesis limits wall time by default: 200 ms per example, and a minimum speed of generating them. Half of its 100
+# examples are enough per run, because each run draws new ones.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 settings.load_profile("any machine")
 
 

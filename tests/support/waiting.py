@@ -33,7 +33,7 @@ async def eventually(poll: Callable[[], T | Awaitable[T]], timeout: float = HANG
     A condition that may become false again can be missed between two polls: for a growing value, use `reaches`.
     """
     deadline = time.monotonic() + timeout
-    pause = pause if pause is not None else 0.01 if timeout < STACK_HANG else 0.05
+    pause = pause if pause is not None else 0.01 if timeout < STACK_HANG else 0.1
     while True:
         result: Any = None
         error: Exception | None = None

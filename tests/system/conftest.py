@@ -36,7 +36,7 @@ def busy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         size=20,
         MARKET_QUOTE_TTL=3,
         MARKET_GRACE=0.5,
-        LOADGEN_RATE=20,
+        LOADGEN_RATE=10,
         LOADGEN_HISTORY=folder / "history.jsonl",
     )
     stack.start()

@@ -32,7 +32,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         SYMBOLS,
         MARKET_QUOTE_TTL=15,
         MARKET_GRACE=0.5,
-        LOADGEN_RATE=10,
+        LOADGEN_RATE=5,
         STACK_NATS_SERVERS=3,
     )
     own.start()

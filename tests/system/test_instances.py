@@ -30,7 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         SYMBOLS,
         MARKET_QUOTE_TTL=3,
         MARKET_GRACE=0.5,
-        LOADGEN_RATE=10,
+        LOADGEN_RATE=5,
         STACK_EXCHANGES=2,
         STACK_EXPOSURES=2,
         STACK_MAKERS=2,

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.system
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A system that the tests of this module break and stop."""
     folder = tmp_path_factory.mktemp("broken")
-    own = Stack(folder, ["AAA", "BBB"], MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=10)
+    own = Stack(folder, ["AAA", "BBB"], MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=5)
     own.start()
     yield own
     assert own.stop() == 0, own.output()

@@ -37,7 +37,7 @@ async def quoted(desk: Desk, symbols: set[str], beyond: int = 0) -> dict[str, in
 
 async def test_after_the_market_log_alone_was_restored_all_symbols_are_quoted(tmp_path: Path) -> None:
     symbols = {"AAA", "BBB"}
-    stack = Stack(tmp_path, symbols, MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=10)
+    stack = Stack(tmp_path, symbols, MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=5)
     stack.start()
     try:
         async with plain_client(timeout=STACK_HANG) as http:

@@ -70,6 +70,7 @@ async def test_nothing_executes_after_expiry(desk: Desk) -> None:
     expires_at = datetime.fromisoformat(quote["expires_at"])
     reason = ""
     while reason != "quote_expired":  # by the exchange's clock, which may be behind ours
+        await asyncio.sleep(0.05)
         result = await desk.order(f"expiry-{utc_now().timestamp():.3f}".replace(".", "-"), "S03", "buy", 1, "99.00")
         reason = result["reason"]
         assert reason in ("not_marketable", "quote_expired")
