@@ -19,10 +19,6 @@ def _timed(outcomes: list[Outcome], began: float) -> tuple[float, float]:
 def bench() -> list[str]:
     """Measure, and return the results as lines. They use processor time, so a busy machine matters little."""
     usual = {
-        "exchanges": 2,
-        "exposures": 2,
-        "makers": 2,
-        "ledgers": 2,
         "shards": 2,
         "symbols": 3,
         "limit": 32,
@@ -34,13 +30,15 @@ def bench() -> list[str]:
         "busy": 0.0,
     }
     lines = []
-    for name, rate, kinds in (
-        ("quiet: an order every 50 s", 0.02, ()),
-        ("default mix: an order every 2 s, two of each service, 3 symbols", 0.5, ()),
-        ("the same with faults of all kinds", 0.5, KINDS),
+    for name, each, rate, kinds in (
+        ("one of each service, as `./qs up` starts them, 3 symbols, an order every 2 s", 1, 0.5, ()),
+        ("two of each, an order every 50 s", 2, 0.02, ()),
+        ("two of each, an order every 2 s", 2, 0.5, ()),
+        ("two of each, an order every 2 s, faults of all kinds", 2, 0.5, KINDS),
     ):
+        counts = dict.fromkeys(("exchanges", "exposures", "makers", "ledgers"), each)
         began = time.process_time()
-        outcome = run(draw(8, minutes=5, kinds=kinds, order_rate=rate, **usual))
+        outcome = run(draw(8, minutes=5, kinds=kinds, order_rate=rate, **counts, **usual))
         virtual, _ = _timed([outcome], began)
         lines.append(f"{virtual:8,.0f} virtual seconds per second  {name}")
     began = time.process_time()
