@@ -42,10 +42,8 @@ def quote(symbol: str, bid: Decimal, offer: Decimal, version: int, attempt: int)
     print(wanted["quote_id"], answer.get("title") or answer.get("reason") or f"{bid} / {offer}", flush=True)
     if held and "title" in answer:
         call("POST", "EXPOSURE", f"/reservations/{held['reservation_id']}/release")
-    if "expires_at" not in answer:
-        return 0.5
-    activated, expires = (datetime.fromisoformat(answer[key]) for key in ("activated_at", "expires_at"))
-    return (expires - activated).total_seconds() * 2 / 3
+    times = [datetime.fromisoformat(answer[key]) for key in ("activated_at", "expires_at") if "expires_at" in answer]
+    return (times[1] - times[0]).total_seconds() * 2 / 3 if times else 0.5
 
 
 symbol, mid, tick, version, attempt, next_at = sys.argv[1], Decimal(sys.argv[2]), Decimal(sys.argv[3]), -1, 0, 0.0

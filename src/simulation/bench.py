@@ -17,7 +17,7 @@ def _timed(outcomes: list[Outcome], began: float) -> tuple[float, float]:
 
 
 def bench() -> list[str]:
-    """Measure, and return the results as lines. They use processor time, so a busy machine matters little."""
+    """Measure, and return the results as lines. They use processor time, so a busy machine matters less."""
     usual = {
         "shards": 2,
         "symbols": 3,

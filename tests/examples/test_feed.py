@@ -1,18 +1,17 @@
 """The sample feed, by itself: what it sends, and which files it refuses."""
 
-import json
 import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.json_server import json_server
 from support.waiting import HANG
 
 FEED = Path(__file__).parents[2] / "examples" / "feed.py"
@@ -22,52 +21,38 @@ LISTED = [
 ]
 
 
-class Exchange(ThreadingHTTPServer):
-    """Answers a feed, and keeps the bodies of its requests."""
+class Exchange:
+    """Answers a feed, and keeps the bodies of its requests.
+
+    Attributes:
+        url: its address, while it serves.
+        received: the bodies of the prices sent.
+        enough: set when they are three.
+    """
 
     def __init__(self) -> None:
+        self.url = ""
         self.received: list[dict[str, Any]] = []
         self.enough = threading.Event()
-        super().__init__(("127.0.0.1", 0), Handler)
 
-
-class Handler(BaseHTTPRequestHandler):
-    server: Exchange
-
-    def do_GET(self) -> None:
-        self._answer(LISTED)
-
-    def do_PUT(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.received.append(body)
-        if len(self.server.received) >= 3:
-            self.server.enough.set()
-        self._answer({"symbols": len(body["prices"]), "revision": 1})
-
-    def _answer(self, value: object) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the name in the base class
-        """Print nothing."""
+    def answer(self, method: str, body: dict[str, Any]) -> object:
+        if method == "GET":
+            return LISTED
+        self.received.append(body)
+        if len(self.received) >= 3:
+            self.enough.set()
+        return {"symbols": len(body["prices"]), "revision": 1}
 
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    server = Exchange()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    found = Exchange()
+    with json_server(found.answer) as found.url:
+        yield found
 
 
 def started(*arguments: str, exchange: Exchange | None = None) -> "subprocess.Popen[str]":
-    where = {"EXCHANGE": f"http://127.0.0.1:{exchange.server_port}"} if exchange is not None else {}
+    where = {"EXCHANGE": exchange.url} if exchange is not None else {}
     command = [sys.executable, str(FEED), *arguments]
     return subprocess.Popen(command, env={**os.environ, **where}, stderr=subprocess.PIPE, text=True)
 

@@ -4,9 +4,9 @@ import asyncio
 import os
 import signal
 import sys
-from pathlib import Path
 
 from stack import process_tree
+from support.processes import has_ended
 from support.waiting import eventually
 
 PARENT = """
@@ -30,16 +30,16 @@ else:
 async def test_the_children_of_a_dead_child_are_ended() -> None:
     parent, _, grandchild = await _family("end")
     assert await parent.wait() == 0
-    assert _gone(grandchild)
+    assert has_ended(grandchild)
 
 
 async def test_a_child_is_terminated_when_its_parent_is_killed() -> None:
     parent, child, grandchild = await _family("stay")
     try:
-        assert not _gone(child)
+        assert not has_ended(child)
         parent.kill()
         await parent.wait()
-        await eventually(lambda: _gone(child))
+        await eventually(lambda: has_ended(child))
     finally:
         os.kill(grandchild, signal.SIGKILL)
 
@@ -52,15 +52,6 @@ async def _family(end: str) -> tuple[asyncio.subprocess.Process, int, int]:
     assert parent.stdout is not None
     child, grandchild = map(int, (await parent.stdout.readline()).split())
     return parent, child, grandchild
-
-
-def _gone(pid: int) -> bool:
-    """True if the process has ended, even if it was not reaped yet."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_stacks_processes_get_no_variables_meant_for_other_programs() -> None:

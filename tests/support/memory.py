@@ -4,6 +4,7 @@ A sync protects against a loss of power, which nothing but `tests/power` is abou
 """
 
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
 
 VARIABLE = "PYTEST_DEBUG_TEMPROOT"
@@ -14,7 +15,7 @@ NEEDED = 1024**3
 """Bytes that must be free. The tests use less than a tenth of that at any time."""
 
 
-def keep_files_in_memory(environ: dict[str, str] | os._Environ[str], folder: Path = FOLDER) -> None:
+def keep_files_in_memory(environ: MutableMapping[str, str], folder: Path = FOLDER) -> None:
     """Have pytest make temporary folders in memory, if there is room and a person has not named another folder."""
     if VARIABLE not in environ and "TMPDIR" not in environ and _is_suitable(folder):
         environ[VARIABLE] = str(folder)

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from support.processes import has_ended
 from support.waiting import eventually
 
 SCRIPT = """
@@ -26,15 +27,7 @@ async def test_a_server_ends_with_a_run_of_the_tests_that_is_killed(tmp_path: Pa
     )
     assert run.stdout is not None
     server = int(await run.stdout.readline())
-    assert not _has_ended(server)
+    assert not has_ended(server)
     run.kill()
     await run.wait()
-    await eventually(lambda: _has_ended(server))
-
-
-def _has_ended(pid: int) -> bool:
-    """True if a process has ended, even if nobody has reaped it yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+    await eventually(lambda: has_ended(server))
